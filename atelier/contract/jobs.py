@@ -1,0 +1,112 @@
+"""What a job's owner sees of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atelier.contract.parts import Frozen
+
+
+class JobState(StrEnum):
+    """A job's state, derived from its parts'. The last five are final."""
+
+    QUEUED = "queued"
+    WAKING = "waking"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can happen to the job any more."""
+        return self not in (JobState.QUEUED, JobState.WAKING, JobState.RUNNING)
+
+
+class PartState(StrEnum):
+    """A part's state. `dispatched` is held as long as an engine may still run it; `running` by its growing
+    progress.
+    """
+
+    QUEUED = "queued"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Whether the part is done with."""
+        return self not in (PartState.QUEUED, PartState.DISPATCHED, PartState.RUNNING)
+
+
+class JobRequest(BaseModel):
+    """POST /api/v1/jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = "text-to-image"
+    model: str | None = None
+    endpoint: str = "automatic"
+    txt2img_payload: dict[str, Any] = {}
+
+
+class ProgressView(Frozen):
+    """How far a job is. fraction 0..1; eta_s in seconds, None where nothing is known."""
+
+    fraction: float = 0.0
+    phase: str = "queued"
+    step: int = 0
+    steps: int = 0
+    pictures_done: int = 0
+    pictures: int = 0
+    eta_s: float | None = None
+    preview_url: str | None = None
+    note: str = ""
+
+
+class PictureView(Frozen):
+    """A finished picture. `url` shows it, `download_url` saves the exact stored bytes."""
+
+    id: str
+    url: str
+    download_url: str
+    seed: int
+    subseed: int
+    width: int
+    height: int
+    infotext: str
+    complete: bool = True
+    grid: bool = False
+    """A grid of the job's pictures; grids come first."""
+    shown: bool = True
+    """False for pictures kept beside a grid that stands for them (an X/Y/Z plot without its sub images)."""
+
+
+class JobView(Frozen):
+    """GET /api/v1/jobs/{id}, and each `job` event of its stream."""
+
+    id: str
+    task: str
+    state: JobState
+    created: float
+    endpoint: str | None = None
+    model: str | None = None
+    queue_position: int | None = None
+    """1 for the next to run; None once it runs."""
+    progress: ProgressView = ProgressView()
+    pictures: tuple[PictureView, ...] = ()
+    info: dict[str, Any] = Field(default_factory=dict)
+    """The peer's `info` object, with `atelier.warnings` and `atelier.ignored`."""
+    error: dict[str, Any] | None = None
+    timeline: dict[str, float] = Field(default_factory=dict)
+    version: int = 0
+    """Grows with each change that is worth an event."""

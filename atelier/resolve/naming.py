@@ -1,0 +1,101 @@
+"""Names into model files of a catalogue. Nothing falls back in silence: an unknown name is refused with the
+nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from atelier.contract.errors import InvalidRequest, UnknownName
+from atelier.contract.models import Catalogue, ModelKind, ModelRef
+from atelier.contract.parts import EngineSettings
+from atelier.prompt import chunks
+from atelier.prompt.spoken import Spoken
+
+_AUTOMATIC = (None, "", "Automatic")
+
+
+def checkpoint(catalogue: Catalogue, name: object) -> ModelRef:
+    """The checkpoint of that name, the catalogue's own where none is named. Raises UnknownName."""
+    wanted = name or catalogue.default_checkpoint
+    if wanted is None:
+        raise UnknownName(
+            "This endpoint has no checkpoint. An admin can import one: atelier model import FILE."
+        )
+    found = catalogue.find(ModelKind.CHECKPOINT, str(wanted))
+    if found is None:
+        known = [each.filename for each in catalogue.of_kind(ModelKind.CHECKPOINT)]
+        raise UnknownName.of("checkpoint", str(wanted), known)
+    return found
+
+
+def vae(catalogue: Catalogue, name: object, of: ModelRef) -> ModelRef | None:
+    """The autoencoder of that name for the checkpoint `of`; None for the one inside it, which "None" says.
+    "Automatic" is the file that lies beside the checkpoint, else the one inside. Raises UnknownName.
+    """
+    if name in _AUTOMATIC:
+        return _beside(catalogue, of)
+    if name == "None":
+        return None
+    found = catalogue.find(ModelKind.VAE, str(name))
+    if found is None:
+        known = ["Automatic", "None", *(each.filename for each in catalogue.of_kind(ModelKind.VAE))]
+        raise UnknownName.of("VAE", str(name), known)
+    return found
+
+
+def _beside(catalogue: Catalogue, checkpoint: ModelRef) -> ModelRef | None:
+    """The autoencoder whose file name begins with the checkpoint's (`x.vae.pt` of `x.safetensors`), the first
+    by name; not one whose name begins with that of another checkpoint, and with more of it.
+    """
+    stem = _stem(checkpoint)
+    longer = [each for each in map(_stem, catalogue.of_kind(ModelKind.CHECKPOINT)) if len(each) > len(stem)]
+    near = [
+        each
+        for each in catalogue.of_kind(ModelKind.VAE)
+        if _stem(each).startswith(stem) and not _stem(each).startswith(tuple(longer))
+    ]
+    return min(near, key=lambda each: each.filename, default=None)
+
+
+def _stem(ref: ModelRef) -> str:
+    return ref.filename.rpartition("/")[2].rsplit(".", 1)[0]
+
+
+def embeddings(
+    catalogue: Catalogue, said: Iterable[Spoken], settings: EngineSettings
+) -> tuple[ModelRef, ...]:
+    """The textual inversions that the prompts name at any of their steps, in the order of their use."""
+    known = {each.name: each for each in catalogue.of_kind(ModelKind.EMBEDDING)}
+    found: dict[str, ModelRef] = {}
+    for prompt in (each for spoken in said for each in spoken):
+        for text in prompt.distinct() if known else ():
+            lowered = text.lower()
+            vectors = {name: 1 for name in known if name.lower() in lowered}
+            if not vectors:
+                continue
+            for chunk in chunks.cut(
+                text,
+                backtrack=settings.comma_padding_backtrack,
+                emphasis=settings.emphasis,
+                old_emphasis=settings.use_old_emphasis_implementation,
+                embeddings=vectors,
+            ):
+                found |= {name: known[name] for _, name in chunk.fixes if name not in found}
+    return tuple(found.values())
+
+
+def of_its_latents(chosen: ModelRef, base: ModelRef, role: str) -> ModelRef:
+    """`chosen`, if it can go on with the latents of `base`. Raises InvalidRequest."""
+    families = [(each.family or "").partition("-")[0] for each in (chosen, base)]
+    if all(families) and ("sdxl" in families) and families[0] != families[1]:
+        raise InvalidRequest(
+            f"The {role} {chosen.filename} is of another family ({chosen.family}) than {base.filename} "
+            f"({base.family}): their latents do not fit. Choose one of the same family."
+        )
+    return chosen
+
+
+def short_title(ref: ModelRef) -> str:
+    """How the peer names a checkpoint in an infotext: `name [0123456789]`."""
+    return f"{ref.filename.rsplit('.', 1)[0]} [{ref.short_hash}]"

@@ -1,0 +1,1 @@
+"""Bytes by key: the only channel between portal and workers besides their HTTP."""

@@ -1,0 +1,1 @@
+"""Hypernetworks as prompt tags (see README.md)."""

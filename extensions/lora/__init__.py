@@ -1,0 +1,1 @@
+"""LoRA and its relatives as prompt tags (see README.md)."""

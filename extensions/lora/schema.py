@@ -1,0 +1,66 @@
+"""What `<lora:...>` means: name or alias into a model, and what the infotext says of it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from atelier.contract.models import Catalogue, ModelKind, ModelRef
+from atelier.contract.parts import NetworkUse, ResolvedPart
+from atelier.extension import TagMeaning, hookimpl
+from atelier.prompt import networks
+
+KIND = "lora"
+_NO_ALIASES = ("none", "addams")
+"""Names that too many trainers left standing to mean one file."""
+
+
+@hookimpl
+def parse_tag(kind: str, arguments: list[str], catalogue: Catalogue) -> TagMeaning | None:
+    """`<lora:name:te:unet:dyn>`, also written `<lyco:...>`."""
+    tag = networks.tag(kind, arguments)
+    if tag.kind != KIND:
+        return None
+    told = (tag.warning,) if tag.warning else ()
+    found = find(catalogue, tag.name)
+    if found is None:
+        return TagMeaning(None, (*told, _missing(catalogue, tag.name)))
+    use = NetworkUse(model=found, called=tag.name, te=tag.te, unet=tag.unet, dyn=tag.dyn)
+    return TagMeaning(use, told)
+
+
+def find(catalogue: Catalogue, name: str) -> ModelRef | None:
+    """The network of that name, to the letter: its file's, else the name its trainer gave it, unless several
+    have that.
+    """
+    models = catalogue.of_kind(ModelKind.LORA)
+    named = [each for each in models if name in (each.name, each.filename.rsplit(".", 1)[0])]
+    if named:
+        return named[0]
+    if name.lower() in _NO_ALIASES:
+        return None
+    aliased = [each for each in models if each.alias == name]
+    return aliased[0] if len(aliased) == 1 else None
+
+
+def _missing(catalogue: Catalogue, name: str) -> str:
+    models = catalogue.of_kind(ModelKind.LORA)
+    known = sorted({*(each.name for each in models), *(each.alias for each in models if each.alias)})
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    if any(each.alias == name for each in models):
+        hint = " Several files have this as their trainer's name: use a file's name."
+    return f"Lora not found: {name[:80]}. The picture is made without it.{hint}"
+
+
+@hookimpl
+def infotext(part: ResolvedPart, index: int) -> dict[str, Any]:
+    """`Lora hashes`: each network of either pass by the name the prompt calls it."""
+    second = part.hires.networks if part.hires else ()
+    hashes = {
+        each.called.replace(":", "").replace(",", ""): (each.model.addnet_hash or each.model.sha256)[:12]
+        for each in (*part.networks, *second)
+        if each.model.kind is ModelKind.LORA and each.called
+    }
+    said = ", ".join(f"{name}: {short}" for name, short in hashes.items())
+    return {"Lora hashes": said} if said else {}

@@ -1,0 +1,1 @@
+"""What the ports are plugged into, by technology. Chosen in portal.bootstrap, imported nowhere else."""

@@ -1,0 +1,1 @@
+"""Adapters for one machine: child processes, files and queues in memory."""

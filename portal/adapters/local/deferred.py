@@ -1,0 +1,36 @@
+"""For processes that start no workers: what they write down, the process with the role dispatcher carries
+out.
+"""
+
+from __future__ import annotations
+
+from atelier.contract.errors import WorkerUnavailable
+from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus, Submission, TicketState
+
+
+class DeferredFleet:
+    """Fleet of a command or of a portal that only answers requests."""
+
+    def create(self, spec: EndpointSpec) -> None:
+        """The row is there already; the dispatcher finds it."""
+
+    def update(self, spec: EndpointSpec) -> None:
+        """As with `create`."""
+
+    def delete(self, name: str) -> None:
+        """As with `create`."""
+
+    def describe(self, name: str) -> EndpointStatus:
+        """Nothing is known of it here."""
+        return EndpointStatus(EndpointState.CREATING)
+
+    def submit(self, submission: Submission) -> str:
+        """Raises WorkerUnavailable: only a dispatcher sends."""
+        raise WorkerUnavailable("This process sends no work to workers.")
+
+    def poll(self, ticket: str) -> TicketState:
+        """Never heard of."""
+        return TicketState.UNKNOWN
+
+    def close(self) -> None:
+        """There is nothing to let go of."""

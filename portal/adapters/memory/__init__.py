@@ -1,0 +1,1 @@
+"""Adapters that do nothing by themselves: a test, or a script, says what happens and when."""

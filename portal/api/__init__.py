@@ -1,0 +1,1 @@
+"""HTTP: how a request arrives, who is asking, which route answers, how a failure looks."""

@@ -1,0 +1,49 @@
+"""/files: finished pictures, byte for byte, to their owner alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import Response, StreamingResponse
+
+from portal.api.security import Caller, require, services_of
+from portal.services.container import Services
+
+router = APIRouter(tags=["files"])
+CHUNK = 256 * 1024
+CSP = "sandbox; default-src 'none'"
+"""Whatever the bytes are, a browser runs nothing of them in our origin."""
+
+
+@router.get("/files/{picture_id}", response_class=Response)
+def file(
+    picture_id: str,
+    caller: Annotated[Caller, Depends(require("pictures.read"))],
+    services: Annotated[Services, Depends(services_of)],
+    download: Annotated[bool, Query(description="Save it instead of showing it.")] = False,
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
+    """The stored bytes of a picture. Its ETag is the sha256 of its content, which never changes."""
+    stored, key = services.work.files.describe(caller, picture_id)
+    etag = f'"{stored.etag}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Security-Policy": CSP,
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f'{"attachment" if download else "inline"}; filename="{stored.name}"',
+    }
+    if etag in (each.strip().removeprefix("W/") for each in if_none_match.split(",")):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Length"] = str(stored.size)
+    return StreamingResponse(
+        _chunks(services.work.files.open(key)), media_type=stored.media_type, headers=headers
+    )
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    with source:
+        while chunk := source.read(CHUNK):
+            yield chunk

@@ -1,0 +1,66 @@
+"""Following a job without holding a thread: woken at once by changes in this process, by a slow poll for
+those made elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from anyio import to_thread
+
+from atelier.contract.errors import NotAuthenticated
+from atelier.contract.jobs import JobView
+from portal.services.callers import Caller
+from portal.services.container import Services
+
+POLL_SECONDS = 1.0
+QUIET_SECONDS = 10.0
+"""After so long without a change, followers hear that they are still connected."""
+CHECK_SECONDS = 5.0
+"""How soon an ended session or a disabled account ends what it follows."""
+
+
+async def follow(services: Services, caller: Caller, job_id: str) -> AsyncIterator[JobView | None]:
+    """The job now and at each change until it is final; None where nothing happened for a while.
+
+    Raises NotFound, and NotAuthenticated once the caller is no longer honoured.
+    """
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody follows any more
+            loop.call_soon_threadsafe(changed.set)
+
+    last: JobView | None = None
+    checked = told = loop.time()
+    with services.work.changes.listening(job_id, wake):
+        while True:
+            changed.clear()
+            view = await to_thread.run_sync(services.work.jobs.get, caller, job_id)
+            now = loop.time()
+            if view != last:
+                last, told = view, now
+                yield view
+            elif now - told >= QUIET_SECONDS:
+                told = now
+                yield None
+            if view.state.final:
+                return
+            if now - checked >= CHECK_SECONDS:
+                checked = now
+                if not await to_thread.run_sync(services.sessions.still_honoured, caller):
+                    raise NotAuthenticated("This login has ended. Log in again.")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+
+
+async def followed_to_the_end(services: Services, caller: Caller, job_id: str) -> JobView:
+    """The job once it is final."""
+    final: JobView | None = None
+    async for view in follow(services, caller, job_id):
+        final = view or final
+    if final is None:
+        raise NotAuthenticated("This login has ended. Log in again.")
+    return final

@@ -1,0 +1,103 @@
+"""/api/v1/endpoints: the workers, seen by everybody, managed by administrators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict
+
+from portal.api.security import Caller, require, services_of
+from portal.services.container import Services
+from portal.services.endpoints import EndpointView
+from portal.services.ports import EndpointSpec, EndpointState
+
+router = APIRouter(prefix="/api/v1/endpoints", tags=["endpoints"])
+ServicesOf = Annotated[Services, Depends(services_of)]
+Reader = Annotated[Caller, Depends(require("endpoints.read"))]
+Manager = Annotated[Caller, Depends(require("endpoints.manage"))]
+
+
+class EndpointBody(BaseModel):
+    """An endpoint to create. min_instances 0 lets it sleep after idle_seconds; slots are parts in work at
+    once on an instance.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    min_instances: int = 1
+    max_instances: int = 1
+    slots: int = 8
+    idle_seconds: float = 600.0
+    threads: int = 1
+    options: dict[str, str] = {}
+
+
+class EndpointChange(BaseModel):
+    """What to change of an endpoint; what is left out stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_instances: int | None = None
+    max_instances: int | None = None
+    slots: int | None = None
+    idle_seconds: float | None = None
+    threads: int | None = None
+    options: dict[str, str] | None = None
+
+
+class EndpointOut(EndpointBody):
+    """An endpoint and how it is. `hot` are the weights in memory, by the sha256 of their blob; times in
+    unix seconds.
+    """
+
+    state: EndpointState
+    reason: str
+    instances: int
+    in_flight: int
+    queued: int
+    hot: tuple[str, ...]
+    created: float
+
+    @classmethod
+    def of(cls, view: EndpointView) -> Self:
+        """The view as JSON."""
+        return cls(
+            **vars(view.spec),
+            **vars(view.status),
+            in_flight=view.in_flight,
+            queued=view.queued,
+            hot=view.hot,
+            created=view.created,
+        )
+
+
+@router.get("", response_model=list[EndpointOut])
+def endpoints(_caller: Reader, services: ServicesOf) -> list[EndpointOut]:
+    """Every endpoint, by name."""
+    return [EndpointOut.of(view) for view in services.work.endpoints.listed()]
+
+
+@router.post("", status_code=201, response_model=EndpointOut)
+def create(body: EndpointBody, caller: Manager, services: ServicesOf) -> EndpointOut:
+    """Make an endpoint; its worker starts at once unless it may sleep."""
+    return EndpointOut.of(services.work.endpoints.create(caller, EndpointSpec(**body.model_dump())))
+
+
+@router.get("/{name}", response_model=EndpointOut)
+def endpoint(name: str, _caller: Reader, services: ServicesOf) -> EndpointOut:
+    """One endpoint."""
+    return EndpointOut.of(services.work.endpoints.get(name))
+
+
+@router.patch("/{name}", response_model=EndpointOut)
+def update(name: str, body: EndpointChange, caller: Manager, services: ServicesOf) -> EndpointOut:
+    """Change an endpoint; running work is not interrupted."""
+    return EndpointOut.of(services.work.endpoints.update(caller, name, body.model_dump(exclude_none=True)))
+
+
+@router.delete("/{name}", status_code=204)
+def delete(name: str, caller: Manager, services: ServicesOf) -> None:
+    """Take an idle endpoint away."""
+    services.work.endpoints.delete(caller, name)

@@ -1,0 +1,121 @@
+"""The portal as a web application: `create_app(services)`, and `python -m portal.app` as one process of the
+studio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+
+from atelier.processes import exit_with_parent
+from portal.api import errors, files, health
+from portal.api.gate import Gate
+from portal.api.sdapi import lists, model_lists, networks, png_info, progress, txt2img
+from portal.api.sdapi.errors import as_peer
+from portal.api.security import undeclared
+from portal.api.v1 import audit, auth, endpoints, infotext, jobs, me, model_uploads, models, styles, users
+from portal.bootstrap import build
+from portal.db.migrate import pending
+from portal.pages import admin, docs, login
+from portal.pages import models as models_page
+from portal.pages.rendering import as_page
+from portal.services.container import Services
+from portal.settings import Settings, load
+
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    login.router,
+    admin.router,
+    models_page.router,
+    docs.router,
+    auth.router,
+    me.router,
+    users.router,
+    audit.router,
+    jobs.router,
+    model_uploads.router,
+    models.router,
+    styles.router,
+    endpoints.router,
+    files.router,
+    infotext.router,
+    txt2img.router,
+    lists.router,
+    model_lists.router,
+    networks.router,
+    progress.router,
+    png_info.router,
+)
+"""Every router of the portal; a route that is in none of them does not exist."""
+
+GRACE_SECONDS = 5
+"""How long streams and downloads may go on after SIGTERM."""
+
+SHAPES: Mapping[str, errors.Shape] = {"/portal": as_page, "/docs": as_page, "/sdapi": as_peer}
+"""How families of routes write errors, by prefix; the others as /api/v1 does."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application. Refuses to be built with a route that declares no permission."""
+    if missing := undeclared(ROUTERS):
+        raise RuntimeError(f"routes without a permission: {', '.join(missing)}")
+    app = FastAPI(
+        title="Atelier",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=[Middleware(Gate, settings=services.settings, shapes=SHAPES)],
+    )
+    app.state.services = services
+    errors.install(app, SHAPES)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """The dispatcher and the workers live as long as the application: uvicorn ends the process right
+    after.
+    """
+    services: Services = app.state.services
+    await run_in_threadpool(services.start)
+    try:
+        yield
+    finally:
+        await run_in_threadpool(services.stop)
+
+
+def serve(settings: Settings) -> None:
+    """Answer until SIGTERM, or until the process that started this one is gone."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for noisy in ("httpx", "alembic"):  # a line for each request and each look at the schema
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    services = build(settings)
+    if pending(services.database):
+        raise SystemExit("The database is not of this version. Run: atelier migrate")
+    app = create_app(services)
+    exit_with_parent()
+    uvicorn.run(
+        app,
+        host=settings.portal_host,
+        port=settings.portal_port,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        proxy_headers=False,  # the Gate reads forwarded headers, from trusted proxies alone
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    serve(load())

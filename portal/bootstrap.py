@@ -1,0 +1,189 @@
+"""The composition root: settings in, services out. Adapters and the database are chosen here and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from atelier.storage.base import BlobStore
+from atelier.storage.opening import open_store
+from portal.adapters.local.clock import SystemClock
+from portal.adapters.local.deferred import DeferredFleet
+from portal.adapters.local.fleet import LocalFleet
+from portal.adapters.local.inbox import QueueInbox
+from portal.adapters.local.secrets import FileSecrets
+from portal.adapters.local.tasks import LocalTasks
+from portal.adapters.local.worker_process import Launch
+from portal.db.base import Database
+from portal.services.accept import Acceptance, Limits
+from portal.services.audit import Trail
+from portal.services.changes import Changes
+from portal.services.completion import Completions
+from portal.services.container import DISPATCHER, Services
+from portal.services.credentials import Credentials
+from portal.services.dispatch import Dispatcher
+from portal.services.dispatch_loop import DispatchLoop, Leadership
+from portal.services.dispatch_watch import Watcher
+from portal.services.endpoints import Endpoints
+from portal.services.files import Files
+from portal.services.grids import Grids
+from portal.services.identity import Identity
+from portal.services.intake import Intake
+from portal.services.jobs import Jobs
+from portal.services.jobs_actions import Actions
+from portal.services.model_desk import ModelDesk
+from portal.services.model_folders import ModelFolders
+from portal.services.model_uploads import Uploads
+from portal.services.models import Models
+from portal.services.passwords import Passwords
+from portal.services.ports import Clock, Fleet, Inbox, Secrets, Tasks
+from portal.services.progress import ProgressBoard
+from portal.services.sessions import Sessions
+from portal.services.styles import Styles
+from portal.services.throttle import LoginThrottle
+from portal.services.tokens import AccessTokens
+from portal.services.work import Work
+from portal.settings import Settings
+
+SIGNING_KEY = "signing-key"
+"""The secret that signs access tokens."""
+JOB_KEY = "job-key"
+"""The secret that signs bodies for workers; both sides use the bytes of its hexadecimal digits."""
+DAY, MINUTE = 86_400.0, 60.0
+
+
+@dataclass
+class Overrides:
+    """What a test or a command puts in a part's place; None builds the usual one."""
+
+    clock: Clock | None = None
+    secrets: Secrets | None = None
+    database: Database | None = None
+    store: BlobStore | None = None
+    passwords: Passwords | None = None
+    fleet: Fleet | None = None
+    inbox: Inbox | None = None
+    tasks: Tasks | None = None
+    limits: Limits | None = None
+
+
+def build(settings: Settings, **overrides: Any) -> Services:
+    """The services of one process. `overrides` are the fields of Overrides. Nothing is started and nothing
+    migrated.
+    """
+    given = Overrides(**overrides)
+    clock = given.clock or SystemClock()
+    secrets = given.secrets or FileSecrets(settings.secrets_dir)
+    database = given.database or open_database(settings)
+    store = given.store or open_store(settings.store)
+    sessions = Sessions(
+        database,
+        AccessTokens(_signing_keys(secrets)),
+        clock,
+        access_seconds=settings.access_minutes * MINUTE,
+        session_seconds=settings.session_days * DAY,
+    )
+    passwords = given.passwords or Passwords(settings.password_min_length)
+    identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
+    fleet, inbox = _fleet(settings, given, secrets)
+    tasks = given.tasks or LocalTasks(store, settings.store, settings.data_dir)
+    work = build_work(settings, database, store, clock, fleet, inbox, tasks, _job_key(secrets), given.limits)
+    return Services(
+        settings=settings,
+        database=database,
+        store=store,
+        clock=clock,
+        secrets=secrets,
+        sessions=sessions,
+        identity=identity,
+        credentials=Credentials(database, identity, sessions, clock),
+        trail=Trail(database),
+        styles=Styles(database, clock, work.models.publish),
+        work=work,
+    )
+
+
+def build_work(
+    settings: Settings,
+    database: Database,
+    store: BlobStore,
+    clock: Clock,
+    fleet: Fleet,
+    inbox: Inbox,
+    tasks: Tasks,
+    job_key: bytes,
+    limits: Limits | None = None,
+) -> Work:
+    """Everything about jobs, models and endpoints."""
+    changes = Changes()
+    board = ProgressBoard(store, clock)
+    models = Models(database, store, clock, Intake(store, tasks))
+    endpoints = Endpoints(database, store, fleet, clock, changes, models)
+    completions = Completions(database, store, clock, changes)
+    actions = Actions(database, store, clock, changes)
+    loop = DispatchLoop(
+        Leadership(database, clock),
+        Dispatcher(database, store, fleet, clock, changes, completions, job_key),
+        Watcher(database, fleet, clock, changes, completions, board),
+        completions,
+        endpoints,
+        actions,
+        inbox,
+        clock,
+        changes,
+    )
+    files = Files(database, store)
+    return Work(
+        models=models,
+        desk=ModelDesk(database, store, clock, models, files),
+        folders=ModelFolders(database, clock, models),
+        uploads=Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes),
+        endpoints=endpoints,
+        acceptance=Acceptance(database, clock, changes, limits),
+        jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
+        actions=actions,
+        files=files,
+        changes=changes,
+        fleet=fleet,
+        tasks=tasks,
+        loop=loop,
+    )
+
+
+def _fleet(settings: Settings, given: Overrides, secrets: Secrets) -> tuple[Fleet, Inbox]:
+    """The fleet, and where its messages arrive. Workers are started by dispatchers alone."""
+    if given.fleet is not None:
+        return given.fleet, given.inbox or QueueInbox()
+    if DISPATCHER not in settings.roles:
+        return DeferredFleet(), QueueInbox()
+    inbox = QueueInbox()
+    # What workers may know: how to run, and nothing of the portal's own secrets.
+    known = {
+        "ATELIER_DEVICE": settings.worker_device,
+        "ATELIER_ATTENTION": settings.worker_attention,
+        "ATELIER_LOG_LEVEL": settings.log_level,
+    }
+    launch = Launch(store_url=settings.store, job_key=_job_key(secrets).decode(), settings=known)
+    return LocalFleet(inbox, launch, settings.data_dir), inbox
+
+
+def _job_key(secrets: Secrets) -> bytes:
+    """The key that signs what is sent to workers, as text, since it reaches them in a variable."""
+    return secrets.get(JOB_KEY).hex().encode()
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of the settings; a SQLite file's directory is made."""
+    database = Database(settings.database)
+    if database.is_sqlite:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return database
+
+
+def _signing_keys(secrets: Secrets) -> dict[str, bytes]:
+    """The key by a name derived from it, so that a new key never goes by an old one's name."""
+    key = secrets.get(SIGNING_KEY)
+    return {hashlib.sha256(key).hexdigest()[:12]: key}

@@ -1,0 +1,43 @@
+"""atelier up, migrate, worker: the processes of the studio."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from portal import up
+from portal.bootstrap import open_database
+from portal.cli.commands import command
+from portal.db import migrate
+from portal.settings import load
+
+if TYPE_CHECKING:
+    from portal.cli.commands import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the commands."""
+    command(commands, "up", _up, "Run the studio on this machine, in the foreground.")
+    command(commands, "migrate", _migrate, "Bring the database up to this version.")
+    worker = command(commands, "worker", _worker, "Run one inference worker, as its container does.")
+    worker.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the worker")
+
+
+def _up(_arguments: argparse.Namespace) -> int:
+    return up.run(load())
+
+
+def _migrate(_arguments: argparse.Namespace) -> int:
+    database = open_database(load())
+    try:
+        print("The database was brought up to date." if migrate.upgrade(database) else "Nothing to do.")
+    finally:
+        database.close()
+    return 0
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    """Become the worker: it reads its own settings, and signals reach it directly."""
+    os.execv(sys.executable, [sys.executable, "-m", "workers.inference.server", *arguments.arguments])  # noqa: S606

@@ -1,0 +1,1 @@
+"""The database's history, one file per change, run by `atelier migrate` and `atelier up`."""

@@ -1,0 +1,266 @@
+"""Tables of work: models, endpoints, jobs with their parts, attempts and pictures, idempotency keys,
+leases, instances.
+
+Times are unix seconds (double precision). JSON columns hold what the wire carries, unchanged. Everything
+that must happen once is a unique constraint here, not a check in a service.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.db.base import ID, Base
+
+Seconds = Float(53)
+"""Double precision on every database: PostgreSQL's plain FLOAT would do, MySQL's would not."""
+
+
+class Model(Base):
+    """A model file that may be named in requests. `sha256` is of the file as it was given, `blob_sha256` of
+    what is stored.
+    """
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("kind", "name"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    filename: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    blob_sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+    short_hash: Mapped[str] = mapped_column(String(12))
+    legacy_hash: Mapped[str | None] = mapped_column(String(8))
+    config_sha256: Mapped[str | None] = mapped_column(String(64))
+    family: Mapped[str | None] = mapped_column(String(40))
+    resolution: Mapped[str | None] = mapped_column(String(12))
+    """"WIDTHxHEIGHT" in pixels, as the file states it."""
+    standard: Mapped[bool] = mapped_column(Boolean, default=False)
+    """The checkpoint that is used where a request names none."""
+    created: Mapped[float] = mapped_column(Seconds)
+    modified: Mapped[float] = mapped_column(Seconds, default=0.0)
+    """When the file itself was last changed."""
+    alias: Mapped[str | None] = mapped_column(String(255))
+    """The name its trainer gave it (ss_output_name): prompts may use it."""
+    addnet_hash: Mapped[str | None] = mapped_column(String(64))
+    """Of networks: kohya's hash of the file without its header."""
+    family_override: Mapped[str | None] = mapped_column(String(40))
+    """What an administrator says the family is; it beats `family`, which was told by the file."""
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict, deferred=True)
+    """{"metadata": the header's own, "embedding": {"vectors", "shape", ...}}. Large: read where asked for."""
+    notes: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What people say of it: the fields of portal.services.model_notes.Notes."""
+    preview_sha256: Mapped[str | None] = mapped_column(String(64))
+    folder: Mapped[str] = mapped_column(String(400), default="")
+    """Its sub-folder below the folder of its kind, with `/` between the names."""
+    source: Mapped[str | None] = mapped_column(String(1000))
+    """Where a linked file lies on the portal's machine. Never shown."""
+
+
+class ModelFolder(Base):
+    """A folder of the portal's machine whose model files are linked in place, new ones at each refresh."""
+
+    __tablename__ = "model_folders"
+    __table_args__ = (UniqueConstraint("path"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    path: Mapped[str] = mapped_column(String(1000))
+    kind: Mapped[str | None] = mapped_column(String(20))
+    """What its files are; null where their folders' names say it."""
+    created: Mapped[float] = mapped_column(Seconds)
+
+
+class RetiredBlob(Base):
+    """A stored file whose model was deleted: it goes once no unfinished part needs it."""
+
+    __tablename__ = "retired_blobs"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    since: Mapped[float] = mapped_column(Seconds)
+
+
+class Endpoint(Base):
+    """An inference endpoint as an administrator wants it, and as the fleet last described it."""
+
+    __tablename__ = "endpoints"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    min_instances: Mapped[int] = mapped_column(Integer, default=1)
+    max_instances: Mapped[int] = mapped_column(Integer, default=1)
+    slots: Mapped[int] = mapped_column(Integer, default=8)
+    idle_seconds: Mapped[float] = mapped_column(Seconds, default=600.0)
+    threads: Mapped[int] = mapped_column(Integer, default=1)
+    options: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    state: Mapped[str] = mapped_column(String(20), default="creating")
+    reason: Mapped[str] = mapped_column(Text, default="")
+    instances: Mapped[int] = mapped_column(Integer, default=0)
+    created: Mapped[float] = mapped_column(Seconds)
+
+
+class Instance(Base):
+    """A worker as it last described itself in the blob store (InstanceState)."""
+
+    __tablename__ = "instances"
+
+    endpoint: Mapped[str] = mapped_column(String(63), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    at: Mapped[float] = mapped_column(Seconds)
+    described: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Job(Base):
+    """What a user asked for. `state` is derived from the parts in the transaction that changes them;
+    `version` grows with it.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_owner_created", "owner_id", "created"),
+        Index("ix_jobs_owner_state", "owner_id", "state"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    task: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(20), default="queued")
+    endpoint: Mapped[str | None] = mapped_column(String(63))
+    """The endpoint that was asked for; None for automatic."""
+    model: Mapped[str | None] = mapped_column(String(255))
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The payload as it was accepted: what sdapi echoes as `parameters`."""
+    info: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """What the resolver said of the whole job: the peer's `info` keys, warnings and ignored fields."""
+    arrangement: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default=text("'{}'"))
+    """How the pictures are laid out (atelier.contract.grids.Arrangement)."""
+    grids_due: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whether grids are still to be drawn once the job is final."""
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    version: Mapped[int] = mapped_column(Integer, default=1)
+    created: Mapped[float] = mapped_column(Seconds)
+    finished: Mapped[float | None] = mapped_column(Seconds)
+
+
+class Part(Base):
+    """What is dispatched: one batch of one iteration. `attempt` is the attempt that counts, 0 before the
+    first.
+    """
+
+    __tablename__ = "parts"
+    __table_args__ = (
+        UniqueConstraint("job_id", "ordinal"),
+        Index("ix_parts_waiting", "state", "owner_id", "created", "ordinal"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    owner_id: Mapped[str] = mapped_column(ID)
+    ordinal: Mapped[int] = mapped_column(Integer)
+    first_index: Mapped[int] = mapped_column(Integer)
+    """Index within the job of the part's first picture."""
+    state: Mapped[str] = mapped_column(String(20), default="queued")
+    created: Mapped[float] = mapped_column(Seconds)
+    not_before: Mapped[float] = mapped_column(Seconds, default=0.0)
+    wanted_endpoint: Mapped[str | None] = mapped_column(String(63))
+    checkpoint_blob: Mapped[str] = mapped_column(String(64))
+    resolved: Mapped[dict[str, Any]] = mapped_column(JSON)
+    recipe_hash: Mapped[str] = mapped_column(String(64))
+    endpoint: Mapped[str | None] = mapped_column(String(63))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    action: Mapped[str | None] = mapped_column(String(20))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    timeline: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
+
+
+class Attempt(Base):
+    """One try at a part. It is open, and counts against its endpoint's room, as long as an engine may still
+    run it.
+    """
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("part_id", "number"),
+        Index("ix_attempts_open", "open", "endpoint"),
+        Index("ix_attempts_owner_started", "owner_id", "started"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    part_id: Mapped[str] = mapped_column(ForeignKey("parts.id"))
+    job_id: Mapped[str] = mapped_column(ID)
+    owner_id: Mapped[str] = mapped_column(ID)
+    number: Mapped[int] = mapped_column(Integer)
+    endpoint: Mapped[str] = mapped_column(String(63))
+    ticket: Mapped[str | None] = mapped_column(String(200))
+    open: Mapped[bool] = mapped_column(Boolean, default=True)
+    outcome: Mapped[str | None] = mapped_column(String(20))
+    started: Mapped[float] = mapped_column(Seconds)
+    ended: Mapped[float | None] = mapped_column(Seconds)
+    lease_until: Mapped[float] = mapped_column(Seconds)
+    woke: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Whether its endpoint had no instance in service when it was sent."""
+
+
+class Picture(Base):
+    """A visible picture. Its row appears in the transaction that makes the part final: there is never half
+    a result.
+    """
+
+    __tablename__ = "pictures"
+    __table_args__ = (UniqueConstraint("job_id", "index"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ID, index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    part_id: Mapped[str] = mapped_column(ForeignKey("parts.id"))
+    index: Mapped[int] = mapped_column(Integer)
+    """Position in the job; a grid's is negative, so that grids come first."""
+    key: Mapped[str] = mapped_column(String(300))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    seed: Mapped[str] = mapped_column(String(20))
+    """Decimal: a seed may be larger than a database's integers."""
+    subseed: Mapped[str] = mapped_column(String(20))
+    infotext: Mapped[str] = mapped_column(Text)
+    recipe_hash: Mapped[str] = mapped_column(String(64), index=True)
+    complete: Mapped[bool] = mapped_column(Boolean, default=True)
+    created: Mapped[float] = mapped_column(Seconds)
+
+
+class IdempotencyKey(Base):
+    """A key a user sent with a request, and the job it made. The same key with another body is a conflict."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    body_hash: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ID)
+    created: Mapped[float] = mapped_column(Seconds, index=True)
+
+
+class Lease(Base):
+    """Who does a work that only one process may do, until when."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    until: Mapped[float] = mapped_column(Seconds)

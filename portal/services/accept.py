@@ -1,0 +1,259 @@
+"""Accepting a job: everything that can be wrong is said now, and what is accepted is durable before the
+answer leaves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from atelier import answer
+from atelier.contract import canonical
+from atelier.contract.errors import Conflict, InvalidRequest, TooManyRequests, UnknownName
+from atelier.contract.jobs import JobRequest, JobState, PartState
+from atelier.contract.parts import Task
+from atelier.resolve import Resolution, parse_payload, resolve_txt2img
+from atelier.seeds import draw_seed
+from portal.db.base import Database, new_id
+from portal.db.identity import User
+from portal.db.work import Endpoint, IdempotencyKey, Job, Part
+from portal.services import audit
+from portal.services.callers import Caller
+from portal.services.changes import WORK, Changes
+from portal.services.dispatch_watch import IDEMPOTENCY_SECONDS
+from portal.services.models import catalogue
+from portal.services.ports import Clock
+
+AUTOMATIC = "automatic"
+UNFINISHED = tuple(state.value for state in JobState if not state.final)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Back-pressure: jobs not yet final, of one user and altogether, before the answer is "come again"."""
+
+    per_user: int = 50
+    altogether: int = 5_000
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A request that can be carried out: the endpoint it asked for (None for automatic) and its parts."""
+
+    endpoint: str | None
+    resolution: Resolution
+
+
+class Acceptance:
+    """Turns requests into jobs, in one transaction each."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        changes: Changes,
+        limits: Limits | None = None,
+        draw: Callable[[], int] = draw_seed,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._changes = changes
+        self._limits = limits or Limits()
+        self._draw = draw
+
+    def accept(
+        self,
+        caller: Caller,
+        request: JobRequest,
+        *,
+        idempotency_key: str | None = None,
+        origin: audit.Origin | None = None,
+        answering: bool = False,
+    ) -> str:
+        """The id of the accepted job. Raises InvalidRequest and its kin (422), Conflict (a key used for
+        another body), TooManyRequests.
+
+        `answering`: the pictures are the answer of the peer's API; see resolve_txt2img. With a key the user
+        has sent in the last 24 hours and the same body, it is the job that was made then.
+        """
+        _check_text(request)
+        body_hash = canonical.sha256(request.model_dump(mode="json"))
+        with self._database.reading() as session:
+            known = self._known(session, caller, idempotency_key, body_hash)
+            if known is not None:
+                return known
+            self._leave_room(session, caller.user_id)
+            ready = self._resolve(session, caller.user_id, request, answering)
+        try:
+            with self._database.session() as session:
+                known = self._known(session, caller, idempotency_key, body_hash)
+                if known is not None:
+                    return known
+                job_id = self._insert(session, caller, request, ready, origin or audit.Origin())
+                if idempotency_key is not None:
+                    self._remember(session, caller, idempotency_key, body_hash, job_id)
+        except IntegrityError:
+            # Another request with the same key was faster: its job is the answer.
+            with self._database.reading() as session:
+                known = self._known(session, caller, idempotency_key, body_hash)
+            if known is None:
+                raise
+            return known
+        self._changes.notify(WORK)
+        return job_id
+
+    def _known(self, session: Session, caller: Caller, key: str | None, body_hash: str) -> str | None:
+        if key is None:
+            return None
+        row = session.get(IdempotencyKey, (caller.user_id, _checked(key)))
+        if row is None:
+            return None
+        if row.created < self._clock.now() - IDEMPOTENCY_SECONDS:
+            return None
+        if row.body_hash != body_hash:
+            raise Conflict(
+                "This Idempotency-Key was used for another request. Use a new key for a new request.",
+                detail={"job": row.job_id},
+            )
+        return row.job_id
+
+    def _remember(self, session: Session, caller: Caller, key: str, body_hash: str, job_id: str) -> None:
+        """Bind the key to the job. Only a row too old to count gives way: a fresh one is another request's,
+        and wins.
+        """
+        now = self._clock.now()
+        too_old = IdempotencyKey.created < now - IDEMPOTENCY_SECONDS
+        mine = (IdempotencyKey.owner_id == caller.user_id, IdempotencyKey.key == key)
+        session.execute(delete(IdempotencyKey).where(*mine, too_old))
+        session.add(
+            IdempotencyKey(owner_id=caller.user_id, key=key, body_hash=body_hash, job_id=job_id, created=now)
+        )
+
+    def _insert(
+        self, session: Session, caller: Caller, request: JobRequest, ready: Ready, origin: audit.Origin
+    ) -> str:
+        now, resolution = self._clock.now(), ready.resolution
+        job = Job(
+            id=new_id(),
+            owner_id=caller.user_id,
+            task=request.task,
+            state=JobState.QUEUED.value,
+            endpoint=ready.endpoint,
+            model=resolution.parts[0].checkpoint.title,
+            request=resolution.payload.model_dump(mode="json"),
+            info=answer.info(resolution, [], started=now),
+            arrangement=resolution.arrangement.model_dump(mode="json"),
+            grids_due=bool(resolution.arrangement.grids),
+            version=1,
+            created=now,
+        )
+        session.add(job)
+        session.flush()
+        session.add_all(_parts(job, resolution))
+        counts = {
+            "task": request.task,
+            "parts": len(resolution.parts),
+            "pictures": sum(len(part.seeds) for part in resolution.parts),
+        }
+        audit.record(
+            session,
+            caller,
+            "job.accept",
+            f"job:{job.id}",
+            request_id=origin.request_id,
+            ip=origin.ip,
+            details=counts,
+        )
+        return job.id
+
+    def _resolve(self, session: Session, user_id: str, request: JobRequest, answering: bool) -> Ready:
+        if request.task != Task.TEXT_TO_IMAGE:
+            raise UnknownName.of("task", request.task, [task.value for task in Task])
+        payload = parse_payload(request.txt2img_payload)
+        settings = session.scalar(select(User.settings).where(User.id == user_id))
+        endpoint = _endpoint(session, request.endpoint)
+        models = catalogue(session, user_id)
+        return Ready(
+            endpoint,
+            resolve_txt2img(
+                payload,
+                models,
+                model=request.model,
+                settings=settings,
+                draw=self._draw,
+                answering=answering,
+            ),
+        )
+
+    def _leave_room(self, session: Session, user_id: str) -> None:
+        own = (
+            session.scalar(select(func.count()).where(Job.owner_id == user_id, Job.state.in_(UNFINISHED)))
+            or 0
+        )
+        everybody = session.scalar(select(func.count()).where(Job.state.in_(UNFINISHED))) or 0
+        if own >= self._limits.per_user or everybody >= self._limits.altogether:
+            whose = (
+                f"You have {own} unfinished jobs"
+                if own >= self._limits.per_user
+                else "The studio's queue is full"
+            )
+            raise TooManyRequests(
+                f"{whose}. Wait for one to end, or cancel one, then send this again.",
+                detail={"retry_after": 10},
+            )
+
+
+def _check_text(request: JobRequest) -> None:
+    """InvalidRequest for text that no file and no database can hold: a lone surrogate, half a character."""
+    try:
+        json.dumps(request.model_dump(), ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            "The request holds half a character (a lone surrogate such as \\ud800). Send whole characters."
+        ) from error
+
+
+def _parts(job: Job, resolution: Resolution) -> list[Part]:
+    """The rows of a job's parts. Their ordinals are the order of dispatch, their first indices that of the
+    pictures.
+    """
+    rows, first = [], 0
+    ordinals = {part: ordinal for ordinal, part in enumerate(resolution.dispatch)}
+    for number, part in enumerate(resolution.parts):
+        rows.append(
+            Part(
+                id=new_id(),
+                job_id=job.id,
+                owner_id=job.owner_id,
+                ordinal=ordinals.get(number, number),
+                first_index=first,
+                state=PartState.QUEUED.value,
+                created=job.created,
+                wanted_endpoint=job.endpoint,
+                checkpoint_blob=part.checkpoint.blob_sha256,
+                resolved=part.model_dump(mode="json"),
+                recipe_hash=part.recipe_hash,
+            )
+        )
+        first += part.batch_size
+    return rows
+
+
+def _endpoint(session: Session, wanted: str) -> str | None:
+    if wanted == AUTOMATIC:
+        return None
+    names = session.scalars(select(Endpoint.name).order_by(Endpoint.name)).all()
+    if wanted not in names:
+        raise UnknownName.of("endpoint", wanted, [AUTOMATIC, *names])
+    return wanted
+
+
+def _checked(key: str) -> str:
+    if not 1 <= len(key) <= 200:
+        raise InvalidRequest("An Idempotency-Key has from 1 to 200 characters.")
+    return key

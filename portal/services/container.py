@@ -1,0 +1,51 @@
+"""Everything the portal's routes, pages and commands work with, as one value. `portal/bootstrap.py`
+fills it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atelier.storage.base import BlobStore
+from portal.db.base import Database
+from portal.services.audit import Trail
+from portal.services.credentials import Credentials
+from portal.services.identity import Identity
+from portal.services.ports import Clock, Secrets
+from portal.services.sessions import Sessions
+from portal.services.styles import Styles
+from portal.services.work import Work
+from portal.settings import Settings
+
+DISPATCHER = "dispatcher"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The portal's parts. A test replaces one by naming it in `bootstrap.build`."""
+
+    settings: Settings
+    database: Database
+    store: BlobStore
+    clock: Clock
+    secrets: Secrets
+    sessions: Sessions
+    identity: Identity
+    credentials: Credentials
+    trail: Trail
+    styles: Styles
+    work: Work
+
+    def start(self) -> None:
+        """Begin what runs beside the requests."""
+        if DISPATCHER in self.settings.roles:
+            self.work.desk.sweep()
+            self.work.loop.start()
+
+    def stop(self) -> None:
+        """End it, stop the workers this process started, and close the database."""
+        if DISPATCHER in self.settings.roles:
+            self.work.loop.stop()
+        self.work.fleet.close()
+        self.work.tasks.close()
+        self.database.close()

@@ -1,0 +1,252 @@
+"""Takes waiting parts, fairly, and hands them to endpoints that have room.
+
+A part is planned in a reading transaction, claimed in a writing one guarded by its state (and by SKIP
+LOCKED where the database knows it), and sent outside of any transaction: nothing waits for the network with
+the database in its hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from atelier.contract import keys, signing, understands
+from atelier.contract.errors import AtelierError, WorkerUnavailable
+from atelier.contract.jobs import PartState
+from atelier.contract.parts import JobStamp, PartControl
+from atelier.storage.base import BlobStore
+from portal.db.base import Database, new_id
+from portal.db.work import Attempt, Endpoint, Instance, Part
+from portal.domain.fairness import Waiting, pick_order, room
+from portal.domain.states import PartEvent, after
+from portal.services.changes import Changes
+from portal.services.completion import Completions, Ending, derive
+from portal.services.ports import Clock, EndpointState, Fleet, Submission
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 30.0
+"""How long a sent part is believed to be worked on without a sign of life."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A part that is ours to send."""
+
+    job: str
+    part: str
+    attempt: int
+    endpoint: str
+    task: str
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An endpoint with room for at least one more part."""
+
+    name: str
+    asleep: bool
+    room: int
+    load: int
+    hot: frozenset[str]
+
+
+class Dispatcher:
+    """One pass is `dispatch_ready`; `portal.services.dispatch_loop` calls it whenever something changed."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: BlobStore,
+        fleet: Fleet,
+        clock: Clock,
+        changes: Changes,
+        completions: Completions,
+        signing_key: bytes,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._fleet = fleet
+        self._clock = clock
+        self._changes = changes
+        self._completions = completions
+        self._signing_key = signing_key
+
+    def dispatch_ready(self) -> int:
+        """Send what there is room for. Returns how many parts were sent."""
+        sent = 0
+        while True:
+            planned = self._plan()
+            if planned is None:
+                return sent
+            claimed = self._claim(*planned)
+            if claimed is not None:
+                self._send(claimed)
+                sent += 1
+
+    def _plan(self) -> tuple[str, _Target] | None:
+        """The fairest waiting part that an endpoint has room for, and that endpoint."""
+        with self._database.reading() as session:
+            waiting = _waiting(session, self._clock.now())
+            if not waiting:
+                return None
+            targets = _targets(session)
+            heads = [each for each, _, _ in waiting]
+            order = pick_order(heads, *_service(session, {each.owner for each in heads}))
+            wants = {each.part: (endpoint, blob) for each, endpoint, blob in waiting}
+        for each in order:
+            target = _choose(targets, *wants[each.part])
+            if target is not None:
+                return each.part, target
+        return None
+
+    def _claim(self, part_id: str, target: _Target) -> Claimed | None:
+        """Make the part ours: dispatched, with a new open attempt. None if somebody else was faster."""
+        now = self._clock.now()
+        with self._database.session() as session:
+            part = session.scalar(
+                select(Part)
+                .where(Part.id == part_id, Part.state == PartState.QUEUED.value)
+                .with_for_update(skip_locked=True)
+            )
+            if part is None:
+                return None
+            part.state = after(PartState.QUEUED, PartEvent.DISPATCH).value
+            part.attempt += 1
+            part.endpoint = target.name
+            session.add(_attempt(part, now, woke=target.asleep))
+            derive(session, part.job_id, now, waking=target.asleep)
+            claimed = Claimed(
+                part.job_id, part.id, part.attempt, target.name, part.resolved["task"], part.resolved
+            )
+        self._changes.notify(claimed.job)
+        return claimed
+
+    def _send(self, claimed: Claimed) -> None:
+        try:
+            control = PartControl(attempt=claimed.attempt)
+            self._store.put(keys.part_control(claimed.job, claimed.part), control.model_dump_json().encode())
+            body = signing.sign(_body(claimed), self._signing_key)
+            submission = Submission(claimed.endpoint, claimed.job, claimed.part, claimed.attempt, body)
+            ticket = self._fleet.submit(submission)
+        except AtelierError as error:
+            self._refused(claimed, error)
+            return
+        except Exception:
+            log.exception("part %s could not be sent to %s", claimed.part, claimed.endpoint)
+            self._refused(
+                claimed, WorkerUnavailable(f"The endpoint {claimed.endpoint!r} could not be reached.")
+            )
+            return
+        with self._database.session() as session:
+            row = session.scalar(
+                select(Attempt).where(Attempt.part_id == claimed.part, Attempt.number == claimed.attempt)
+            )
+            if row is not None and row.open:
+                row.ticket = ticket
+
+    def _refused(self, claimed: Claimed, error: AtelierError) -> None:
+        self._completions.end(claimed.job, claimed.part, claimed.attempt, Ending(error=error))
+
+
+def _attempt(part: Part, now: float, *, woke: bool) -> Attempt:
+    return Attempt(
+        id=new_id(),
+        part_id=part.id,
+        job_id=part.job_id,
+        owner_id=part.owner_id,
+        number=part.attempt,
+        endpoint=part.endpoint,
+        started=now,
+        lease_until=now + LEASE_SECONDS,
+        woke=woke,
+    )
+
+
+def _body(claimed: Claimed) -> dict[str, Any]:
+    stamp = JobStamp(job=claimed.job, part=claimed.part, attempt=claimed.attempt, endpoint=claimed.endpoint)
+    return {
+        "task": claimed.task,
+        "model": claimed.resolved["checkpoint"]["filename"],
+        "resolved": claimed.resolved,
+        "job": stamp.model_dump(mode="json", exclude={"signature"}),
+    }
+
+
+def _waiting(session: Session, now: float) -> list[tuple[Waiting, str | None, str]]:
+    """The first waiting part of each user and wanted endpoint, with that endpoint and the weights it needs.
+
+    One row for each wanted endpoint too: a queue for a full endpoint must not hide the same user's parts
+    for another.
+    """
+    turn = func.row_number().over(
+        partition_by=(Part.owner_id, Part.wanted_endpoint), order_by=(Part.created, Part.job_id, Part.ordinal)
+    )
+    numbered = (
+        select(
+            Part.id,
+            Part.owner_id,
+            Part.created,
+            Part.wanted_endpoint,
+            Part.checkpoint_blob,
+            turn.label("turn"),
+        )
+        .where(Part.state == PartState.QUEUED.value, Part.not_before <= now)
+        .subquery()
+    )
+    rows = session.execute(select(numbered).where(numbered.c.turn == 1)).all()
+    return [
+        (Waiting(row.id, row.owner_id, row.created), row.wanted_endpoint, row.checkpoint_blob) for row in rows
+    ]
+
+
+def _service(session: Session, owners: Collection[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
+    """Of each of `owners`: attempts in flight, and when one was last sent (an index seek each, however long
+    their past).
+    """
+    count = select(Attempt.owner_id, func.count()).where(Attempt.open).group_by(Attempt.owner_id)
+    in_flight = {owner: flying for owner, flying in session.execute(count).all()}
+    newest = {
+        owner: session.scalar(select(func.max(Attempt.started)).where(Attempt.owner_id == owner))
+        for owner in owners
+    }
+    return in_flight, {owner: started for owner, started in newest.items() if started is not None}
+
+
+def _targets(session: Session) -> list[_Target]:
+    """Endpoints with room that can serve, with what is hot on them."""
+    flying = {
+        name: count
+        for name, count in session.execute(
+            select(Attempt.endpoint, func.count()).where(Attempt.open).group_by(Attempt.endpoint)
+        ).all()
+    }
+    described: dict[str, list[dict[str, Any]]] = {}
+    for instance in session.scalars(select(Instance)):
+        described.setdefault(instance.endpoint, []).append(instance.described)
+    found = []
+    for endpoint in session.scalars(select(Endpoint).order_by(Endpoint.name)):
+        load = flying.get(endpoint.name, 0)
+        free = room(slots=endpoint.slots, instances=endpoint.instances, in_flight=load)
+        states = described.get(endpoint.name, [])
+        understood = not states or any(understands(state["contract"]) for state in states)
+        if free and understood and endpoint.state not in (EndpointState.FAILED, EndpointState.DELETED):
+            hot = frozenset(blob for state in states for blob in state["hot"])
+            found.append(_Target(endpoint.name, endpoint.state != EndpointState.IN_SERVICE, free, load, hot))
+    return found
+
+
+def _choose(targets: list[_Target], wanted: str | None, blob: str) -> _Target | None:
+    """The wanted endpoint; for "automatic" one where the weights are hot, then one that is awake, then the
+    least loaded.
+    """
+    open_to_it = [each for each in targets if wanted in (None, each.name)]
+    return min(
+        open_to_it, key=lambda each: (blob not in each.hot, each.asleep, each.load, each.name), default=None
+    )

@@ -1,0 +1,172 @@
+"""The threads of the dispatcher role: one sends and sweeps, one takes in completions, one watches progress.
+
+Only the holder of the lease does anything; another process with the same role waits for the lease to run out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from functools import partial
+
+from portal.db.base import Database
+from portal.db.work import Lease
+from portal.services.changes import WORK, Changes
+from portal.services.completion import Completions
+from portal.services.dispatch import Dispatcher
+from portal.services.dispatch_watch import Watcher
+from portal.services.endpoints import Endpoints
+from portal.services.jobs_actions import Actions
+from portal.services.ports import Clock, Inbox, Message
+
+log = logging.getLogger(__name__)
+
+LEADER = "dispatcher"
+LEASE_SECONDS = 15.0
+LOOK_SECONDS = 0.4
+SWEEP_SECONDS = 2.0
+IDLE_SECONDS = 2.0
+
+
+class Leadership:
+    """The right to dispatch: a row that one process holds and renews."""
+
+    def __init__(self, database: Database, clock: Clock, holder: str | None = None) -> None:
+        self._database = database
+        self._clock = clock
+        self._holder = holder or uuid.uuid4().hex
+        self._sure_until = 0.0
+
+    def held(self) -> bool:
+        """Whether this process leads, taking or renewing the lease where it can."""
+        now = self._clock.now()
+        if now < self._sure_until - LEASE_SECONDS / 2:
+            return True
+        with self._database.session() as session:
+            row = session.get(Lease, LEADER, with_for_update=True)
+            if row is None:
+                session.add(Lease(name=LEADER, holder=self._holder, until=now + LEASE_SECONDS))
+            elif row.holder == self._holder or row.until < now:
+                row.holder, row.until = self._holder, now + LEASE_SECONDS
+            else:
+                return False
+        self._sure_until = now + LEASE_SECONDS
+        return True
+
+    def give_up(self) -> None:
+        """Let another process lead at once."""
+        with self._database.session() as session:
+            row = session.get(Lease, LEADER, with_for_update=True)
+            if row is not None and row.holder == self._holder:
+                row.until = 0.0
+        self._sure_until = 0.0
+
+
+class DispatchLoop:
+    """Runs the dispatcher's work in threads until it is stopped."""
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        dispatcher: Dispatcher,
+        watcher: Watcher,
+        completions: Completions,
+        endpoints: Endpoints,
+        actions: Actions,
+        inbox: Inbox,
+        clock: Clock,
+        changes: Changes,
+    ) -> None:
+        self._leadership = leadership
+        self._dispatcher = dispatcher
+        self.watcher = watcher
+        self.completions = completions
+        self._endpoints = endpoints
+        self._actions = actions
+        self._inbox = inbox
+        self._clock = clock
+        self._changes = changes
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._look = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin. Endpoints of the database are given to the fleet first."""
+        for name, work in (
+            ("dispatch", self._dispatch),
+            ("complete", self._complete),
+            ("watch", self._watch),
+        ):
+            thread = threading.Thread(target=work, name=f"dispatcher-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End the threads and hand the lease on."""
+        self._stopping.set()
+        self._wake.set()
+        self._look.set()
+        for thread in self._threads:
+            thread.join(timeout)
+        self._guarded(self._leadership.give_up)
+
+    def turn(self) -> None:
+        """One round of everything in the caller's thread: what the threads do, without waiting."""
+        for message in self._inbox.receive(0.0):
+            self._take(message)
+        self._endpoints.observe()
+        self.watcher.look()
+        self.watcher.sweep()
+        self._actions.republish()
+        self._dispatcher.dispatch_ready()
+
+    def _dispatch(self) -> None:
+        resumed = False
+        with self._changes.listening(WORK, self._wake.set):
+            while not self._stopping.is_set():
+                self._wake.clear()
+                if self._guarded(self._leadership.held):
+                    resumed = resumed or bool(self._guarded(self._resume))
+                    if self._guarded(self._dispatcher.dispatch_ready):
+                        self._look.set()
+                self._wake.wait(IDLE_SECONDS)
+
+    def _resume(self) -> bool:
+        self._endpoints.resume()
+        return True
+
+    def _complete(self) -> None:
+        while not self._stopping.is_set():
+            for message in self._inbox.receive(LOOK_SECONDS):
+                self._guarded(partial(self._take, message))
+
+    def _take(self, message: Message) -> None:
+        said = message.completion
+        self.completions.notified(said.job, said.part, said.attempt, said.error)
+        self._inbox.ack(message.receipt)
+
+    def _watch(self) -> None:
+        swept = 0.0
+        while not self._stopping.is_set():
+            flying: object = 0
+            if self._guarded(self._leadership.held):
+                flying = self._guarded(self.watcher.look)
+                if self._clock.now() - swept >= SWEEP_SECONDS:
+                    swept = self._clock.now()
+                    for work in (self._endpoints.observe, self.watcher.sweep, self._actions.republish):
+                        self._guarded(work)
+            self._look.clear()
+            self._look.wait(LOOK_SECONDS if flying else IDLE_SECONDS)
+
+    def _guarded(self, work: Callable[[], object]) -> object:
+        """Do `work`; whatever fails is logged and tried again in the next round."""
+        try:
+            return work()
+        except Exception:
+            log.exception(
+                "the dispatcher's %s failed; it will be tried again", getattr(work, "__name__", "completion")
+            )
+            return None

@@ -1,0 +1,53 @@
+"""Finished pictures as files: the stored bytes, exactly, for their owner alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from atelier.contract.errors import NotFound
+from atelier.picturefile import MEDIA_TYPES
+from atelier.storage.base import BlobStore
+from portal.db.base import Database
+from portal.db.work import Picture
+from portal.services.callers import Caller
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file to be sent. `etag` is the sha256 of its bytes, `name` how a browser saves it."""
+
+    size: int
+    etag: str
+    name: str
+    media_type: str
+
+
+class Files:
+    """Looks pictures up by id for the one who owns them."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+
+    def describe(self, caller: Caller, picture_id: str) -> tuple[StoredFile, str]:
+        """The file and its key in the store. Raises NotFound, also for what is somebody else's."""
+        with self._database.reading() as session:
+            row = session.get(Picture, picture_id)
+            if row is None or row.owner_id != caller.user_id:
+                raise NotFound("There is no such picture.")
+            extension = row.key.rsplit(".", 1)[-1]
+            stem = f"{row.index:05d}-{row.seed}" if row.index >= 0 else _grid_name(row.key)
+            name = f"{stem}.{extension}"
+            media = MEDIA_TYPES.get(extension, "application/octet-stream")
+            return StoredFile(row.size, row.sha256, name, media), row.key
+
+    def open(self, key: str) -> BinaryIO:
+        """The stored bytes of a key that `describe` gave."""
+        return self._store.open(key)
+
+
+def _grid_name(key: str) -> str:
+    """`grid-0000` for the grid in front, by its key (see atelier.contract.keys.grid)."""
+    number = key.rsplit("grid-", 1)[-1].split(".")[0]
+    return f"grid-{int(number):04d}"

@@ -1,0 +1,329 @@
+"""What people see of jobs: views put together from rows, progress and the queue, for their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from atelier.contract import keys
+from atelier.contract.errors import InvalidRequest, NotFound
+from atelier.contract.jobs import JobState, JobView, PartState, PictureView, ProgressView
+from atelier.contract.timeline import PHASES
+from atelier.storage.base import BlobStore
+from portal.db.base import Database
+from portal.db.work import Job, Part, Picture
+from portal.services.accept import UNFINISHED
+from portal.services.callers import Caller
+from portal.services.grids import Grids
+from portal.services.ports import Clock
+from portal.services.progress import ProgressBoard, Seen
+
+ACTIVE = "active"
+MOST_LISTED = 200
+_PROGRESS_VERSIONS = 100_000
+"""Room for progress between two versions of a job's row, so that a view's version always grows."""
+_MEASURABLE = 0.03
+"""Below this fraction an estimate of the rest is a guess, and is not shown."""
+
+
+class Jobs:
+    """Reads jobs. Every method takes who is asking and answers NotFound for what is somebody else's."""
+
+    def __init__(
+        self, database: Database, store: BlobStore, clock: Clock, board: ProgressBoard, grids: Grids
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._board = board
+        self._grids = grids
+
+    def get(self, caller: Caller, job_id: str) -> JobView:
+        """One job; a final one with its grids. Raises NotFound."""
+        with self._database.reading() as session:
+            job = readable(session, caller, job_id)
+            if not _lacks_grids(job):
+                return self._view(session, job, pictures=_owns(caller, job))
+        self._grids.ensure(job_id)
+        with self._database.reading() as session:
+            job = readable(session, caller, job_id)
+            return self._view(session, job, pictures=_owns(caller, job))
+
+    def listed(
+        self,
+        caller: Caller,
+        *,
+        state: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        everybody: bool = False,
+    ) -> tuple[list[JobView], str | None]:
+        """The newest jobs first, and the cursor of the next page. `state` is a state or "active" (not yet
+        final).
+
+        `everybody` needs jobs.read_all and shows others' jobs without their pictures.
+        """
+        query = (
+            select(Job).order_by(Job.created.desc(), Job.id.desc()).limit(max(1, min(limit, MOST_LISTED)) + 1)
+        )
+        if everybody:
+            caller.demand("jobs.read_all")
+        else:
+            query = query.where(Job.owner_id == caller.user_id)
+        if state is not None:
+            query = query.where(Job.state.in_(_states(state)))
+        with self._database.reading() as session:
+            if cursor is not None:
+                last = session.get(Job, cursor)
+                if last is None:
+                    raise InvalidRequest(
+                        "The cursor does not belong to a list of jobs. Begin again without it."
+                    )
+                query = query.where(
+                    (Job.created < last.created) | ((Job.created == last.created) & (Job.id < last.id))
+                )
+            rows = session.scalars(query).all()
+            page = rows[: query._limit - 1] if query._limit else rows
+            following = page[-1].id if len(rows) > len(page) else None
+            due = [job.id for job in page if _lacks_grids(job)]
+            if not due:
+                return [self._view(session, job, pictures=_owns(caller, job)) for job in page], following
+            listed = [job.id for job in page]
+        for job_id in due:
+            self._grids.ensure(job_id)
+        with self._database.reading() as session:
+            jobs = [session.get_one(Job, job_id) for job_id in listed]
+            return [self._view(session, job, pictures=_owns(caller, job)) for job in jobs], following
+
+    def preview(self, caller: Caller, job_id: str, seq: int) -> bytes:
+        """The newest preview of a running job as JPEG; `seq` names the one that was announced. Raises
+        NotFound.
+        """
+        with self._database.reading() as session:
+            job = session.get(Job, job_id)
+            if job is None or job.owner_id != caller.user_id:
+                raise NotFound("There is no such job.")
+            flying = _flying(session, job_id)
+        for part in flying:
+            seen = self._board.latest(job_id, part.id, part.attempt)
+            newest = seen.state.preview if seen.state else None
+            for candidate in dict.fromkeys(each for each in (seq, newest) if each is not None):
+                key = keys.preview(job_id, part.id, part.attempt, candidate)
+                if self._store.stat(key) is not None:
+                    return self._store.get(key)
+        raise NotFound("There is no preview of this job now.")
+
+    def request(self, caller: Caller, job_id: str) -> dict[str, Any]:
+        """The request as it was accepted, every field named. Raises NotFound."""
+        with self._database.reading() as session:
+            job = session.get(Job, job_id)
+            if job is None or job.owner_id != caller.user_id:
+                raise NotFound("There is no such job.")
+            return dict(job.request)
+
+    def shown(self, view: JobView) -> list[bytes]:
+        """The files of what the answer to a job shows: its grids, then its pictures, in order."""
+        wanted = [picture.id for picture in view.pictures if picture.shown]
+        with self._database.reading() as session:
+            rows = session.scalars(select(Picture).where(Picture.job_id == view.id)).all()
+            keys_by_id = {row.id: row.key for row in rows}
+        return [self._store.get(keys_by_id[each]) for each in wanted]
+
+    def _view(self, session: Session, job: Job, *, pictures: bool) -> JobView:
+        parts = session.scalars(select(Part).where(Part.job_id == job.id).order_by(Part.ordinal)).all()
+        state = JobState(job.state)
+        seen = {} if state.final else {part.id: self._seen(part) for part in parts if part.state in _FLYING}
+        if state in (JobState.QUEUED, JobState.WAKING) and any(each.state for each in seen.values()):
+            state = JobState.RUNNING  # its worker says so; the row follows within a moment
+        rows = session.scalars(select(Picture).where(Picture.job_id == job.id).order_by(Picture.index)).all()
+        position = queue_position(session, job) if state is JobState.QUEUED else None
+        return JobView(
+            id=job.id,
+            task=job.task,
+            state=state,
+            created=job.created,
+            endpoint=next((part.endpoint for part in parts if part.endpoint), job.endpoint),
+            model=job.model,
+            queue_position=position,
+            progress=self._progress(
+                job.id, state, parts, seen, position, sum(row.index >= 0 for row in rows)
+            ),
+            pictures=tuple(_picture_view(row, job) for row in rows) if pictures else (),
+            info=_info(job, rows) if pictures else {},
+            error=job.error,
+            timeline=_timeline(parts),
+            version=job.version * _PROGRESS_VERSIONS
+            + sum(each.state.seq for each in seen.values() if each.state),
+        )
+
+    def _seen(self, part: Part) -> Seen:
+        return self._board.latest(part.job_id, part.id, part.attempt)
+
+    def _progress(
+        self,
+        job_id: str,
+        state: JobState,
+        parts: Sequence[Part],
+        seen: dict[str, Seen],
+        position: int | None,
+        done: int,
+    ) -> ProgressView:
+        pictures = sum(len(part.resolved["seeds"]) for part in parts)
+        steps = sum(_steps(part) for part in parts)
+        if state.final:
+            return ProgressView(
+                fraction=1.0,
+                phase=state.value,
+                step=steps,
+                steps=steps,
+                pictures_done=done,
+                pictures=pictures,
+            )
+        newest = max(
+            (each for each in seen.values() if each.state),
+            key=lambda each: each.state.at if each.state else 0,
+            default=None,
+        )
+        fractions = [
+            1.0 if PartState(part.state).final else seen[part.id].fraction if part.id in seen else 0.0
+            for part in parts
+        ]
+        fraction = sum(fractions) / len(fractions)
+        running = newest.state if newest else None
+        made = sum(round(share * _steps(part)) for share, part in zip(fractions, parts, strict=True))
+        preview = next(
+            (each.state.preview for each in seen.values() if each.state and each.state.preview is not None),
+            None,
+        )
+        return ProgressView(
+            fraction=fraction,
+            phase=running.phase if running else state.value,
+            step=made,
+            steps=steps,
+            pictures_done=done + sum(each.state.pictures_done for each in seen.values() if each.state),
+            pictures=pictures,
+            eta_s=self._eta(newest, fraction),
+            preview_url=None if preview is None else f"/api/v1/jobs/{job_id}/preview/{preview}",
+            note=_note(state, position),
+        )
+
+    def _eta(self, newest: Seen | None, fraction: float) -> float | None:
+        """Seconds left, from how long what is done has taken; None where nothing has been measured."""
+        if newest is None or fraction < _MEASURABLE:
+            return None
+        elapsed = self._clock.now() - min(newest.begun, self._clock.now())
+        return round(elapsed * (1.0 - fraction) / fraction, 1) if elapsed > 0 else None
+
+
+_FLYING = (PartState.DISPATCHED.value, PartState.RUNNING.value)
+
+
+def readable(session: Session, caller: Caller, job_id: str) -> Job:
+    """The job, if the caller may see it. Raises NotFound: what is somebody else's does not exist."""
+    job = session.get(Job, job_id)
+    if job is None or not (job.owner_id == caller.user_id or caller.may("jobs.read_all")):
+        raise NotFound("There is no such job.")
+    return job
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the job whose part is taken next. With users served in turn, another's long queue counts only
+    as far as one's own is.
+    """
+    own = (
+        session.scalar(
+            select(func.count(func.distinct(Part.job_id))).where(
+                Part.state == PartState.QUEUED.value,
+                Part.owner_id == job.owner_id,
+                Part.created < job.created,
+            )
+        )
+        or 0
+    )
+    others = session.execute(
+        select(Part.owner_id, func.count(func.distinct(Part.job_id)), func.min(Part.created))
+        .where(Part.state == PartState.QUEUED.value, Part.owner_id != job.owner_id)
+        .group_by(Part.owner_id)
+    ).all()
+    waiting = session.scalar(
+        select(func.count()).where(Part.job_id == job.id, Part.state == PartState.QUEUED.value)
+    )
+    if not waiting:
+        return None
+    return own + 1 + sum(min(count, own + (1 if first <= job.created else 0)) for _, count, first in others)
+
+
+def _flying(session: Session, job_id: str) -> Sequence[Part]:
+    return session.scalars(
+        select(Part).where(Part.job_id == job_id, Part.state.in_(_FLYING)).order_by(Part.ordinal)
+    ).all()
+
+
+def _steps(part: Part) -> int:
+    """Steps of all passes of a part."""
+    second = part.resolved.get("hires") or {}
+    return int(part.resolved["steps"]) + int(second.get("steps", 0))
+
+
+def _states(wanted: str) -> tuple[str, ...]:
+    if wanted == ACTIVE:
+        return UNFINISHED
+    if wanted not in {each.value for each in JobState}:
+        raise InvalidRequest(f"There is no job state {wanted[:40]!r}. Known: active, {', '.join(JobState)}.")
+    return (wanted,)
+
+
+def _owns(caller: Caller, job: Job) -> bool:
+    return job.owner_id == caller.user_id
+
+
+def _lacks_grids(job: Job) -> bool:
+    return job.grids_due and JobState(job.state).final
+
+
+def _info(job: Job, rows: Sequence[Picture]) -> dict[str, Any]:
+    """The peer's `info` with the infotexts of `rows`: where grids stand in front, pictures begin behind the
+    first one.
+    """
+    front = {"index_of_first_image": int(any(row.index < 0 for row in rows))}
+    return {**job.info, **front, "infotexts": [row.infotext for row in rows]}
+
+
+def _picture_view(row: Picture, job: Job) -> PictureView:
+    url = f"/files/{row.id}"
+    return PictureView(
+        id=row.id,
+        url=url,
+        download_url=f"{url}?download=1",
+        seed=int(row.seed),
+        subseed=int(row.subseed),
+        width=row.width,
+        height=row.height,
+        infotext=row.infotext,
+        complete=row.complete,
+        grid=row.index < 0,
+        shown=row.index < 0 or job.arrangement.get("lone_pictures", True),
+    )
+
+
+def _note(state: JobState, position: int | None) -> str:
+    if state is JobState.WAKING:
+        return "A worker is being started; that takes a moment longer than usual."
+    if state is JobState.QUEUED and position and position > 1:
+        return f"Waiting: {position - 1} in front."
+    return ""
+
+
+def _timeline(parts: Sequence[Part]) -> dict[str, float]:
+    """When the job reached each phase first, but for the last ones, which it reached when its last part
+    did.
+    """
+    merged: dict[str, float] = {}
+    for phase in PHASES:
+        times: list[float] = [part.timeline[phase] for part in parts if phase in (part.timeline or {})]
+        if times:
+            merged[phase] = max(times) if phase in ("stored", "visible") else min(times)
+    return merged

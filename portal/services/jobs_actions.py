@@ -1,0 +1,162 @@
+"""Clicks on running work: what they end at once, and how a worker learns of the rest."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from atelier.contract import keys
+from atelier.contract.errors import NotFound
+from atelier.contract.jobs import JobState, PartState
+from atelier.contract.parts import Action, EndpointControl, PartControl
+from atelier.storage.base import BlobStore
+from portal.db.base import Database
+from portal.db.work import Attempt, Job, Part, Picture
+from portal.domain.states import after, on_action, outranks, tells_worker
+from portal.services import audit
+from portal.services.callers import Caller
+from portal.services.changes import WORK, Changes
+from portal.services.completion import derive
+from portal.services.ports import Clock
+
+
+class Actions:
+    """Carries out finish_current, stop_now, skip and cancel."""
+
+    def __init__(self, database: Database, store: BlobStore, clock: Clock, changes: Changes) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._changes = changes
+        self._publishing = threading.Lock()
+        self._published: dict[str, tuple[bytes, str]] = {}
+        """By endpoint: what was written last, and its etag, by which another writer's hand is noticed."""
+
+    def act(self, caller: Caller, job_id: str, action: Action, *, origin: audit.Origin | None = None) -> None:
+        """Do `action` to a job of the caller's, or of anybody's with jobs.control_all. Raises NotFound.
+
+        A job that is final already is left alone: the click came too late, which is no error. What waits
+        ends at once, running work within the second in which its worker reads the control object.
+        """
+        told: list[tuple[str, PartControl]] = []
+        dropped: list[str] = []
+        endpoints: set[str] = set()
+        with self._database.session() as session:
+            job = controlled(session, caller, job_id)
+            if JobState(job.state).final:
+                return
+            for part in session.scalars(select(Part).where(Part.job_id == job_id).with_for_update()):
+                control = _apply(part, action)
+                if control is not None and part.endpoint is not None:
+                    told.append((part.id, control))
+                    endpoints.add(part.endpoint)
+            if action is Action.CANCEL:
+                dropped = _discard(session, job_id)
+            derive(session, job_id, self._clock.now())
+            where = origin or audit.Origin()
+            audit.record(
+                session,
+                caller,
+                f"job.{action.value}",
+                f"job:{job_id}",
+                request_id=where.request_id,
+                ip=where.ip,
+            )
+        for part_id, control in told:
+            self._store.put(keys.part_control(job_id, part_id), control.model_dump_json().encode())
+        for endpoint in endpoints:
+            self.publish(endpoint)
+        for key in dropped:
+            self._store.delete(key)
+        self._changes.notify(job_id, WORK)
+
+    def publish(self, endpoint: str) -> None:
+        """Write all open actions of an endpoint to its control object, if they are others than last time."""
+        with self._publishing:
+            with self._database.reading() as session:
+                parts = _controls(session, endpoint)
+            content = EndpointControl(parts=parts).model_dump_json().encode()
+            key = keys.endpoint_control(endpoint)
+            there = self._store.stat(key)
+            if there is None and not parts:
+                return
+            if there is not None and self._published.get(endpoint) == (content, there.etag):
+                return
+            self._published[endpoint] = content, self._store.put(key, content).etag
+
+    def republish(self) -> None:
+        """Let every endpoint's control object say what the database says: mends what two writers at once
+        have mixed up.
+        """
+        with self._database.reading() as session:
+            names = set(session.scalars(select(Attempt.endpoint).where(Attempt.open).distinct()))
+            names |= set(session.scalars(_lost().with_only_columns(Attempt.endpoint)))
+        for endpoint in names | set(self._published):
+            self.publish(endpoint)
+
+
+def _controls(session: Session, endpoint: str) -> dict[str, PartControl]:
+    """What the workers of an endpoint are to know: open actions, and attempts given up whose part goes on
+    elsewhere.
+    """
+    lost = session.execute(
+        _lost().where(Attempt.endpoint == endpoint).with_only_columns(Part.id, Attempt.number, Part.attempt)
+    ).all()
+    asked = session.execute(
+        select(Part.id, Attempt.number, Part.action)
+        .join(Attempt, Attempt.part_id == Part.id)
+        .where(Attempt.open, Attempt.endpoint == endpoint, (Part.action.is_not(None)) | (Attempt.number > 1))
+    ).all()
+    # An attempt below the one that counts stops by itself: a worker that came back must not compute what
+    # another one has.
+    superseded = {part: PartControl(attempt=max(current, number + 1)) for part, number, current in lost}
+    current = {
+        part: PartControl(attempt=number, action=Action(action) if action else None)
+        for part, number, action in asked
+    }
+    return superseded | current
+
+
+def _lost() -> Select[Any]:
+    """Attempts that were given up while their part is not final: found from the few unfinished parts."""
+    return (
+        select(Attempt)
+        .join(Part, Part.id == Attempt.part_id)
+        .where(Part.state.in_(_UNFINISHED), Attempt.outcome == "lost")
+    )
+
+
+_UNFINISHED = tuple(state.value for state in PartState if not state.final)
+
+
+def controlled(session: Session, caller: Caller, job_id: str) -> Job:
+    """The job, if the caller may control it. Raises NotFound for others' jobs: existence is not told."""
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None or not (job.owner_id == caller.user_id or caller.may("jobs.control_all")):
+        raise NotFound("There is no such job.")
+    return job
+
+
+def _apply(part: Part, action: Action) -> PartControl | None:
+    """Do to one part what the click does; what its worker is to be told, if anything."""
+    state = PartState(part.state)
+    if state.final:
+        return None
+    event = on_action(state, action)
+    told = tells_worker(state) and outranks(action, Action(part.action) if part.action else None)
+    if told:
+        part.action = action.value
+    if event is not None:
+        part.state = after(state, event).value
+    return PartControl(attempt=part.attempt, action=action) if told else None
+
+
+def _discard(session: Session, job_id: str) -> list[str]:
+    """Take the finished pictures of a cancelled job out of sight; their blobs' keys."""
+    pictures = session.scalars(select(Picture).where(Picture.job_id == job_id)).all()
+    for picture in pictures:
+        session.delete(picture)
+    return [picture.key for picture in pictures]

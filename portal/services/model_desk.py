@@ -1,0 +1,340 @@
+"""Looking after models: what is known of each, changing it, its preview, taking it away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Text, cast, func, or_, select, update
+from sqlalchemy.orm import Session, undefer
+
+from atelier import modelcard
+from atelier.contract import keys
+from atelier.contract.errors import Conflict, InvalidRequest, NotFound
+from atelier.contract.jobs import PartState
+from atelier.contract.models import ModelKind, ModelRef
+from atelier.storage.base import BlobStore
+from portal.db.base import Database
+from portal.db.work import Model, Part, RetiredBlob
+from portal.services import audit, model_previews
+from portal.services.callers import Caller
+from portal.services.files import Files
+from portal.services.model_notes import Notes
+from portal.services.models import Models, reference
+from portal.services.ports import Clock
+
+FAMILIES = (
+    "sd1", "sd1-inpaint", "sd1-pix2pix", "sd2", "sd2-v", "sd2-inpaint",
+    "sdxl", "sdxl-inpaint", "sdxl-refiner",
+)  # fmt: skip
+"""What an administrator may say a model's family is."""
+UNFINISHED = [state.value for state in PartState if not state.final]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A model as it is shown. `prompt_name` is how a prompt calls it: its alias, where no other has that."""
+
+    id: str
+    model: ModelRef
+    standard: bool
+    prompt_name: str
+    detected_family: str | None
+    family_override: str | None
+    folder: str
+    notes: Notes
+    preview_sha256: str | None
+    created: float
+    modified: float
+
+
+@dataclass(frozen=True)
+class Details:
+    """What a model's file says of itself: the header's metadata, suggested trigger words with the number of
+    pictures they stood at, and an embedding's size.
+    """
+
+    metadata: dict[str, str]
+    suggested: list[tuple[str, int]]
+    embedding: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which models are asked for; None and "" leave a criterion out. `family` "sdxl" includes its variants,
+    `folder` what lies below it.
+    """
+
+    kind: ModelKind | None = None
+    family: str | None = None
+    search: str = ""
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """What is to be changed; None leaves it. A family of "" gives the detected one back."""
+
+    name: str | None = None
+    notes: dict[str, Any] | None = None
+    family_override: str | None = None
+    standard: bool = False
+
+
+class ModelDesk:
+    """The registry as people see and change it."""
+
+    def __init__(
+        self, database: Database, store: BlobStore, clock: Clock, models: Models, files: Files
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._models = models
+        self._files = files
+
+    def records(self, wanted: Wanted | None = None) -> list[Record]:
+        """The models asked for, by kind and name."""
+        wanted = wanted or Wanted()
+        query = select(Model).order_by(Model.kind, func.lower(Model.name), Model.id)
+        if wanted.kind:
+            query = query.where(Model.kind == wanted.kind.value)
+        with self._database.reading() as session:
+            rows = session.scalars(query).all()
+        return [each for each in _records(rows) if _matches(each, wanted)]
+
+    def record(self, model_id: str) -> Record:
+        """One model. Raises NotFound."""
+        with self._database.reading() as session:
+            kind = _row(session, model_id).kind
+            rows = session.scalars(select(Model).where(Model.kind == kind)).all()
+        return next(each for each in _records(rows) if each.id == model_id)
+
+    def details(self, model_id: str) -> Details:
+        """What the file says. Raises NotFound."""
+        with self._database.reading() as session:
+            query = select(Model).where(Model.id == model_id).options(undefer(Model.details))
+            row = session.scalar(query)
+            if row is None:
+                raise _absent()
+            metadata = dict(row.details.get("metadata") or {})
+            return Details(metadata, modelcard.suggested_words(metadata), row.details.get("embedding"))
+
+    def all_details(self, kind: ModelKind) -> list[tuple[Record, dict[str, Any]]]:
+        """(model, its stored details) of every model of a kind."""
+        query = select(Model).where(Model.kind == kind.value).order_by(func.lower(Model.name))
+        with self._database.reading() as session:
+            rows = session.scalars(query.options(undefer(Model.details))).all()
+            return [(record, row.details) for record, row in zip(_records(rows), rows, strict=True)]
+
+    def change(
+        self, actor: audit.Actor, model_id: str, change: ModelChange, origin: audit.Origin = audit.Origin()
+    ) -> Record:
+        """Change a model. Raises NotFound, Conflict for a name that is taken, InvalidRequest."""
+        with self._database.session() as session:
+            row = _row(session, model_id)
+            before = row.name
+            told: dict[str, Any] = {}
+            if change.name is not None and change.name != row.name:
+                check_name(session, ModelKind(row.kind), change.name)
+                row.name = told["name"] = change.name
+            if change.notes is not None:
+                row.notes = _notes({**row.notes, **change.notes}).model_dump(exclude_defaults=True)
+                told["notes"] = sorted(change.notes)
+            if change.family_override is not None:
+                row.family_override = told["family"] = _family(change.family_override)
+            if change.standard:
+                _make_standard(session, row)
+                told["standard"] = True
+            _record(session, actor, "model.change", before, origin, told)
+        self._models.publish()
+        return self.record(model_id)
+
+    def delete(self, actor: audit.Actor, model_id: str, origin: audit.Origin = audit.Origin()) -> None:
+        """Take a model away: no request finds it any more, jobs that are accepted are still drawn with it,
+        and its file goes once none needs it. Raises NotFound, Conflict for the standard checkpoint while
+        there are others.
+        """
+        with self._database.session() as session:
+            row = _row(session, model_id)
+            others = select(Model.id).where(Model.kind == row.kind, Model.id != row.id).limit(1)
+            if row.standard and session.scalar(others):
+                raise Conflict(
+                    f"{row.name!r} is the standard checkpoint. Make another one the standard first."
+                )
+            preview = row.preview_sha256
+            for sha256 in filter(None, (row.blob_sha256, row.config_sha256)):
+                session.merge(RetiredBlob(sha256=sha256, since=self._clock.now()))
+            told = {"kind": row.kind, "sha256": row.sha256}
+            _record(session, actor, "model.delete", row.name, origin, told)
+            session.delete(row)
+        self._models.publish()
+        self._drop_preview(preview)
+        self.sweep()
+
+    def sweep(self) -> int:
+        """Remove the stored files of deleted models that no model and no unfinished part needs any more;
+        how many went.
+        """
+        gone = []
+        with self._database.session() as session:
+            for retired in session.scalars(select(RetiredBlob)).all():
+                sha256 = retired.sha256
+                if not _named(session, sha256):
+                    if _needed(session, sha256):
+                        continue
+                    gone.append(sha256)
+                session.delete(retired)
+            # Inside the transaction: a file that comes in again meanwhile waits to be named until this ends.
+            for sha256 in gone:
+                self._store.delete(keys.model(sha256))
+        return len(gone)
+
+    def preview(self, model_id: str) -> tuple[bytes, str]:
+        """(WebP, its sha256) of a model's preview. Raises NotFound."""
+        with self._database.reading() as session:
+            sha256 = _row(session, model_id).preview_sha256
+        if sha256 is None:
+            raise NotFound("This model has no preview.")
+        return self._store.get(keys.model_preview(sha256)), sha256
+
+    def set_preview(
+        self, actor: audit.Actor, model_id: str, data: bytes, origin: audit.Origin = audit.Origin()
+    ) -> Record:
+        """Let a picture file be the preview. Raises NotFound, InvalidRequest for what is no picture."""
+        self.record(model_id)
+        self._put_preview(actor, model_id, model_previews.store(self._store, data), origin)
+        return self.record(model_id)
+
+    def set_preview_from(
+        self, caller: Caller, model_id: str, picture_id: str, origin: audit.Origin = audit.Origin()
+    ) -> Record:
+        """Let one of the caller's own pictures be the preview. Raises NotFound."""
+        _, key = self._files.describe(caller, picture_id)
+        with self._files.open(key) as source:
+            return self.set_preview(caller, model_id, source.read(model_previews.MAX_BYTES), origin)
+
+    def remove_preview(
+        self, actor: audit.Actor, model_id: str, origin: audit.Origin = audit.Origin()
+    ) -> None:
+        """Take the preview away; nothing happens where there is none. Raises NotFound."""
+        self._put_preview(actor, model_id, None, origin)
+
+    def _put_preview(
+        self, actor: audit.Actor, model_id: str, sha256: str | None, origin: audit.Origin
+    ) -> None:
+        with self._database.session() as session:
+            row = _row(session, model_id)
+            before, row.preview_sha256 = row.preview_sha256, sha256
+            _record(session, actor, "model.preview", row.name, origin, {"removed": sha256 is None})
+        if before != sha256:
+            self._drop_preview(before)
+
+    def _drop_preview(self, sha256: str | None) -> None:
+        if sha256 is None:
+            return
+        with self._database.reading() as session:
+            used = session.scalar(select(Model.id).where(Model.preview_sha256 == sha256).limit(1))
+        if used is None:
+            self._store.delete(keys.model_preview(sha256))
+
+
+def check_name(session: Session, kind: ModelKind, name: str) -> None:
+    """Raise InvalidRequest for what can be no name, Conflict for one that is taken."""
+    if not name.strip() or len(name) > 200:
+        raise InvalidRequest("A model's name has from 1 to 200 characters.")
+    if session.scalar(select(Model.id).where(Model.kind == kind.value, Model.name == name)) is not None:
+        raise Conflict(f"Another {kind.value} is already named {name!r}. Give this one another name.")
+
+
+def _row(session: Session, model_id: str) -> Model:
+    row = session.get(Model, model_id)
+    if row is None:
+        raise _absent()
+    return row
+
+
+def _absent() -> NotFound:
+    return NotFound("There is no such model. It may have been deleted: reload the list.")
+
+
+def _records(rows: Sequence[Model]) -> list[Record]:
+    # Whatever two files are called by names neither.
+    called = Counter(
+        (row.kind, name) for row in rows for name in {row.name.lower(), (row.alias or row.name).lower()}
+    )
+    return [_record_of(row, unique=called[row.kind, (row.alias or row.name).lower()] == 1) for row in rows]
+
+
+def _record_of(row: Model, *, unique: bool) -> Record:
+    return Record(
+        id=row.id,
+        model=reference(row),
+        standard=row.standard,
+        prompt_name=row.alias if row.alias and unique else row.name,
+        detected_family=row.family,
+        family_override=row.family_override,
+        folder=row.folder,
+        notes=Notes.model_validate(row.notes),
+        preview_sha256=row.preview_sha256,
+        created=row.created,
+        modified=row.modified or row.created,
+    )
+
+
+def _matches(record: Record, wanted: Wanted) -> bool:
+    model = record.model
+    family, folder = model.family or "", record.folder
+    if wanted.family and not (family == wanted.family or family.startswith(f"{wanted.family}-")):
+        return False
+    if wanted.folder is not None and not (folder == wanted.folder or folder.startswith(f"{wanted.folder}/")):
+        return False
+    told = (model.name, model.filename, model.alias or "", folder, record.notes.description)
+    text = " ".join((*told, record.notes.activation_text, model.sha256)).lower()
+    return all(word in text for word in wanted.search.lower().split())
+
+
+def _make_standard(session: Session, row: Model) -> None:
+    if row.kind != ModelKind.CHECKPOINT.value:
+        raise InvalidRequest("Only a checkpoint can be the standard one.")
+    session.execute(update(Model).where(Model.standard).values(standard=False))
+    row.standard = True
+
+
+def _notes(values: dict[str, Any]) -> Notes:
+    try:
+        return Notes.model_validate(values)
+    except ValueError as error:
+        raise InvalidRequest(f"These notes cannot be kept: {error}") from error
+
+
+def _family(given: str) -> str | None:
+    if given and given not in FAMILIES:
+        raise InvalidRequest(f"There is no family {given[:40]!r}. Known: {', '.join(FAMILIES)}.")
+    return given or None
+
+
+def _record(
+    session: Session, actor: audit.Actor, action: str, name: str, origin: audit.Origin, told: dict[str, Any]
+) -> None:
+    audit.record(
+        session,
+        actor,
+        action,
+        f"model:{name}",
+        request_id=origin.request_id,
+        ip=origin.ip,
+        details=told,
+    )
+
+
+def _named(session: Session, sha256: str) -> bool:
+    query = select(Model.id).where(or_(Model.blob_sha256 == sha256, Model.config_sha256 == sha256))
+    return session.scalar(query.limit(1)) is not None
+
+
+def _needed(session: Session, sha256: str) -> bool:
+    query = select(Part.id).where(Part.state.in_(UNFINISHED), cast(Part.resolved, Text).contains(sha256))
+    return session.scalar(query.limit(1)) is not None

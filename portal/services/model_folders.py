@@ -1,0 +1,162 @@
+"""Folders of model files: what is in them, and those that are linked in place and looked through again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import select
+
+from atelier.contract.errors import AtelierError, NotFound
+from atelier.contract.models import ModelKind, ModelRef
+from portal.db.base import Database, new_id
+from portal.db.work import Model, ModelFolder
+from portal.services import audit
+from portal.services.intake import FOLDER_INDEX, PICKLES, PICTURES, SAFETENSORS
+from portal.services.models import ModelFile, Models
+from portal.services.ports import Clock
+
+SUFFIXES = (SAFETENSORS, *PICKLES)
+FOLDERS = {
+    "stable-diffusion": ModelKind.CHECKPOINT,
+    "vae": ModelKind.VAE,
+    "lora": ModelKind.LORA,
+    "lycoris": ModelKind.LORA,
+    "embeddings": ModelKind.EMBEDDING,
+    "hypernetworks": ModelKind.HYPERNETWORK,
+    "controlnet": ModelKind.CONTROLNET,
+    "esrgan": ModelKind.UPSCALER,
+    "realesrgan": ModelKind.UPSCALER,
+    "swinir": ModelKind.UPSCALER,
+}
+"""The folders in which the peer keeps each kind, lower case."""
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What looking through the linked folders found: new models, and (file name, why it is none)."""
+
+    added: list[ModelRef] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+class ModelFolders:
+    """Remembers linked folders, and registers what is new in them."""
+
+    def __init__(self, database: Database, clock: Clock, models: Models) -> None:
+        self._database = database
+        self._clock = clock
+        self._models = models
+        self._one_at_a_time = threading.Lock()
+        self._looked_at: dict[Path, tuple[float, str]] = {}
+        """Path -> (its time of change, why it was refused)."""
+
+    def remember(self, actor: audit.Actor, path: Path, kind: ModelKind | None) -> None:
+        """Look through a folder at each refresh from now on. The same folder again is the same one."""
+        place, stated = str(path.resolve()), kind.value if kind else None
+        with self._database.session() as session:
+            known = session.scalar(select(ModelFolder).where(ModelFolder.path == place))
+            if known is not None:
+                known.kind = stated
+                return
+            session.add(ModelFolder(id=new_id(), path=place, kind=stated, created=self._clock.now()))
+            audit.record(session, actor, "model.link_folder", f"folder:{path.name}", details={"kind": stated})
+
+    def refresh(self, actor: audit.Actor, kinds: Collection[ModelKind] = tuple(ModelKind)) -> Refreshed:
+        """Register the files of `kinds` that are new in the linked folders. One refresh at a time: a second
+        one waits and finds nothing new.
+        """
+        found = Refreshed()
+        with self._one_at_a_time:
+            with self._database.reading() as session:
+                known = set(session.scalars(select(Model.source).where(Model.source.is_not(None))))
+                folders = [
+                    (Path(each.path), ModelKind(each.kind) if each.kind else None)
+                    for each in session.scalars(select(ModelFolder).order_by(ModelFolder.created))
+                ]
+            for root, stated in folders:
+                for path in _files_below(root):
+                    kind = stated or kind_of(path)
+                    if kind in kinds and str(path.resolve()) not in known:
+                        self._take(
+                            actor, ModelFile(path, kind, link=True, folder=folder_of(path, root)), found
+                        )
+        return found
+
+    def _take(self, actor: audit.Actor, file: ModelFile, found: Refreshed) -> None:
+        """Register a file. One that was refused is not read again until it changes."""
+        try:
+            stamp = file.path.stat().st_mtime
+        except OSError:
+            return  # it went away while the folder was read
+        before = self._looked_at.get(file.path)
+        if before is not None and before[0] == stamp:
+            if before[1]:
+                found.refused.append((file.path.name, before[1]))
+            return
+        try:
+            found.added.append(self._models.register(actor, file))
+            # The same bytes under another path are the same model, and are not to be hashed each time.
+            self._looked_at[file.path] = (stamp, "")
+        except AtelierError as error:
+            said = "" if is_mere_picture(file.path, error) else error.message
+            self._looked_at[file.path] = (stamp, said)
+            if said:
+                found.refused.append((file.path.name, said))
+
+
+def files_at(path: Path) -> list[Path]:
+    """The file itself, or every model file and model folder in and below a folder, which may be one itself.
+    Raises NotFound.
+    """
+    if path.is_file():
+        return [path]
+    found = _files_below(path)
+    if not found:
+        raise NotFound(f"There is no model file at {path}.")
+    return found
+
+
+def _files_below(path: Path) -> list[Path]:
+    folders = {index.parent for index in path.rglob(FOLDER_INDEX)}
+    files = (each for each in path.rglob("*") if _is_model_file(each) and folders.isdisjoint(each.parents))
+    return sorted([*(each for each in folders if folders.isdisjoint(each.parents)), *files])
+
+
+def _is_model_file(path: Path) -> bool:
+    """By its name. A picture is one where embeddings are kept, unless it is a preview of a file beside it."""
+    suffix = path.suffix.lower()
+    if suffix in PICTURES:
+        stem = path.name.removesuffix(path.suffix).removesuffix(".preview")
+        beside = (path.with_name(stem + each) for each in SUFFIXES)
+        if kind_of(path) is not ModelKind.EMBEDDING or any(each.is_file() for each in beside):
+            return False
+    elif suffix not in SUFFIXES:
+        return False
+    return path.is_file()
+
+
+def is_mere_picture(path: Path, error: AtelierError) -> bool:
+    """Whether a file among embeddings was refused for being a picture like any other."""
+    return path.suffix.lower() in PICTURES and error.detail.get("reason") == "no_embedding"
+
+
+def kind_of(path: Path) -> ModelKind:
+    """The kind that one of the file's folders names, the nearest first; a checkpoint where none does. A
+    `.vae.` in a file's name says what it is, as in the peer.
+    """
+    if ".vae." in path.name.lower():
+        return ModelKind.VAE
+    for folder in path.absolute().parents:
+        if folder.name.lower() in FOLDERS:
+            return FOLDERS[folder.name.lower()]
+    return ModelKind.CHECKPOINT
+
+
+def folder_of(path: Path, root: Path) -> str:
+    """Where a file stands below the folder that names its kind, or else below `root`: "people/old"."""
+    parents = list(path.absolute().parents)
+    named = next((each for each in parents if each.name.lower() in FOLDERS), root.absolute())
+    return path.absolute().parent.relative_to(named).as_posix().removeprefix(".") if named in parents else ""

@@ -1,0 +1,287 @@
+"""Models: taken into the store once, named by whoever may use them, published to the workers as a
+catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from atelier import modelkind
+from atelier.contract import keys
+from atelier.contract.errors import Conflict, InvalidRequest, ModelUnusable, NotFound
+from atelier.contract.models import Catalogue, ModelKind, ModelRef
+from atelier.modelfile import family, hashes, read_header, resolution
+from atelier.storage.base import BlobStat, BlobStore
+from portal.db.base import Database, new_id
+from portal.db.work import Endpoint, Model
+from portal.services import audit, model_cards, styles
+from portal.services.intake import Arriving, Intake
+from portal.services.ports import Clock
+
+LARGEST_CONFIG = 2**20
+"""A model's .yaml has a few KiB; anything beyond is not one."""
+
+
+@runtime_checkable
+class LinkingStore(Protocol):
+    """A store that can name a file in place instead of copying it."""
+
+    def link(self, key: str, path: Path) -> BlobStat:
+        """Let `key` be the file at `path`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file, or a model folder, on the portal's machine to be registered. `name` is the name to be shown;
+    None takes the file's stem.
+    """
+
+    path: Path
+    kind: ModelKind
+    name: str | None = None
+    link: bool = False
+    folder: str = ""
+    """Where it stands below the folder of its kind."""
+
+
+class Models:
+    """The registry of model files."""
+
+    def __init__(self, database: Database, store: BlobStore, clock: Clock, intake: Intake) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._intake = intake
+
+    def register(self, actor: audit.Actor, file: ModelFile) -> ModelRef:
+        """Take a model file in: checked, hashed, converted where it is no safetensors file, stored (or linked
+        in place), catalogued, audited. The same file with the same configuration again is the same model.
+
+        A model folder of the diffusers library is one checkpoint. A `.yaml` of the same stem beside a
+        checkpoint becomes its configuration. The first checkpoint becomes the standard one. Raises
+        ModelUnusable, NotFound, Conflict where another file has its name; nothing is left behind then.
+        """
+        with self._intake.arriving(file.path, file.kind) as arriving:
+            config = _configuration(file.path) if file.kind is ModelKind.CHECKPOINT else None
+            config_sha256 = hashes(config).sha256 if config else None
+            name = file.name or ""
+            with self._database.reading() as session:
+                known = _same_model(session, file.kind, arriving.hashes.sha256, config_sha256)
+                if known is None:
+                    name = name or _own_name(session, file.kind, arriving.filename)
+                    _check_name(session, file.kind, name)
+            if known is not None and self._store.stat(keys.model(known.blob_sha256)) is not None:
+                return reference(known)
+            entry = self._entry(file, arriving, name, config)
+            registered = self._enter(actor, file, entry, arriving, config)
+        self.publish()
+        return registered
+
+    def _entry(self, file: ModelFile, arriving: Arriving, name: str, config: Path | None) -> Model:
+        """The row of a new model, not yet in the database. Raises ModelUnusable."""
+        stored = arriving.stored()
+        told = _inspect(arriving.filename, stored, file.kind, config)
+        return Model(
+            id=new_id(),
+            kind=file.kind.value,
+            name=name,
+            filename=arriving.filename,
+            sha256=arriving.hashes.sha256,
+            blob_sha256=hashes(stored).sha256 if arriving.converted else arriving.hashes.sha256,
+            size=arriving.size,
+            short_hash=arriving.hashes.short,
+            legacy_hash=arriving.hashes.legacy,
+            config_sha256=hashes(config).sha256 if config else None,
+            family=told.family,
+            resolution="{}x{}".format(*told.resolution) if told.resolution else None,
+            created=self._clock.now(),
+            folder=file.folder[:400],
+            source=str(file.path.resolve()) if file.link else None,
+        )
+
+    def _enter(
+        self, actor: audit.Actor, file: ModelFile, entry: Model, arriving: Arriving, config: Path | None
+    ) -> ModelRef:
+        """Store what the row names and enter it, once, whoever else brings the same file at the same time."""
+        stored, key = arriving.stored(), keys.model(entry.blob_sha256)
+        new = self._store.stat(key) is None
+        try:
+            self._take_in(key, stored, link=file.link and stored == file.path)
+            card = model_cards.read(self._store, file.path, file.kind, stored)
+            if config is not None and entry.config_sha256 is not None:
+                self._store.put(keys.model(entry.config_sha256), config)
+            with self._database.session() as session:
+                self._database.alone(session)
+                row = _same_model(session, file.kind, entry.sha256, entry.config_sha256)
+                if row is None:
+                    row = self._added(session, actor, file, entry, card)
+                registered = reference(row)
+        except BaseException:
+            if new:
+                self._forget(entry.blob_sha256)
+            raise
+        if self._store.stat(key) is None:  # another import of these bytes failed, and took them away
+            self._take_in(key, stored, link=file.link and stored == file.path)
+        return registered
+
+    def _added(
+        self, session: Session, actor: audit.Actor, file: ModelFile, entry: Model, card: model_cards.Card
+    ) -> Model:
+        _check_name(session, file.kind, entry.name)
+        first = select(Model.id).where(Model.standard)
+        entry.standard = file.kind is ModelKind.CHECKPOINT and not session.scalar(first)
+        card.fill(entry)
+        session.add(entry)
+        session.flush()
+        details = {"kind": entry.kind, "sha256": entry.sha256, "linked": file.link}
+        audit.record(session, actor, "model.register", f"model:{entry.name}", details=details)
+        return entry
+
+    def _forget(self, blob_sha256: str) -> None:
+        """Remove stored bytes that no model came to have."""
+        with self._database.session() as session:
+            self._database.alone(session)
+            if session.scalar(select(Model.id).where(Model.blob_sha256 == blob_sha256)) is None:
+                self._store.delete(keys.model(blob_sha256))
+
+    def listed(self, kind: ModelKind | None = None) -> list[tuple[ModelRef, bool]]:
+        """Every model, and whether it is the standard one, by kind and name."""
+        query = select(Model).order_by(Model.kind, Model.name)
+        with self._database.reading() as session:
+            rows = session.scalars(query.where(Model.kind == kind.value) if kind else query).all()
+            return [(reference(row), row.standard) for row in rows]
+
+    def make_standard(self, actor: audit.Actor, name: str) -> ModelRef:
+        """Let the checkpoint that answers to `name` be the one used where a request names none. Raises
+        NotFound.
+        """
+        with self._database.session() as session:
+            found = catalogue(session).find(ModelKind.CHECKPOINT, name)
+            if found is None:
+                raise NotFound(f"There is no checkpoint named {name[:200]!r}.")
+            session.execute(update(Model).where(Model.standard).values(standard=False))
+            ours = Model.kind == ModelKind.CHECKPOINT.value, Model.name == found.name
+            session.execute(update(Model).where(*ours).values(standard=True))
+            audit.record(session, actor, "model.standard", f"model:{found.name}")
+        self.publish()
+        return found
+
+    def publish(self, endpoint: str | None = None) -> None:
+        """Write the catalogue of one endpoint, or of all, to the store, for callers that reach a worker
+        directly.
+        """
+        with self._database.reading() as session:
+            published = catalogue(session).model_dump_json().encode()
+            names = [endpoint] if endpoint else session.scalars(select(Endpoint.name)).all()
+        for name in names:
+            self._store.put(keys.catalogue(name), published, content_type="application/json")
+
+    def _take_in(self, key: str, stored: Path, *, link: bool) -> None:
+        if not link:
+            self._store.put(key, stored)
+        elif isinstance(self._store, LinkingStore):
+            self._store.link(key, stored)
+        else:
+            raise InvalidRequest("This store cannot link files in place. Import the file instead.")
+
+
+def catalogue(session: Session, user_id: str | None = None) -> Catalogue:
+    """Everything that may be named in a request of a user; with the studio's styles alone without one."""
+    rows = session.scalars(select(Model).order_by(Model.created, Model.id)).all()
+    standard = next((reference(row).title for row in rows if row.standard), None)
+    return Catalogue(
+        models=tuple(reference(row) for row in rows),
+        default_checkpoint=standard,
+        styles=styles.texts(session, user_id),
+    )
+
+
+def reference(row: Model) -> ModelRef:
+    """A row as the wire names it."""
+    return ModelRef(
+        kind=ModelKind(row.kind),
+        name=row.name,
+        filename=row.filename,
+        sha256=row.sha256,
+        blob_sha256=row.blob_sha256,
+        size=row.size,
+        short_hash=row.short_hash,
+        legacy_hash=row.legacy_hash,
+        config_sha256=row.config_sha256,
+        family=row.family_override or row.family,
+        resolution=_pixels(row.resolution),
+        alias=row.alias,
+        addnet_hash=row.addnet_hash,
+    )
+
+
+def _pixels(stored: str | None) -> tuple[int, int] | None:
+    if stored is None:
+        return None
+    width, height = stored.split("x")
+    return int(width), int(height)
+
+
+class Told(NamedTuple):
+    """What a file's header tells: a checkpoint's family, and width and height it was trained at."""
+
+    family: str | None
+    resolution: tuple[int, int] | None
+
+
+def _inspect(filename: str, stored: Path, kind: ModelKind, config: Path | None) -> Told:
+    """What the safetensors file tells of itself. Raises ModelUnusable, naming it `filename`, for what is not
+    of the kind or cannot be served.
+    """
+    header = read_header(stored)
+    modelkind.check(filename, header, kind)
+    if kind is not ModelKind.CHECKPOINT:
+        return Told(None, resolution(header))
+    found = family(header, config.read_text(encoding="utf-8", errors="replace") if config else None)
+    if found is None:
+        raise ModelUnusable(
+            f"{filename} has no UNet and VAE of a Stable Diffusion checkpoint. "
+            "Give its kind, if it is another."
+        )
+    return Told(found, resolution(header))
+
+
+def _configuration(path: Path) -> Path | None:
+    beside = path.with_suffix(".yaml")
+    if not beside.is_file():
+        return None
+    if beside.stat().st_size > LARGEST_CONFIG:
+        raise ModelUnusable(f"{beside.name} is too large for a model's configuration.")
+    return beside
+
+
+def _same_model(session: Session, kind: ModelKind, sha256: str, config: str | None) -> Model | None:
+    """The row of that file, read with that configuration."""
+    same = Model.kind == kind.value, Model.sha256 == sha256
+    configured = Model.config_sha256.is_(None) if config is None else Model.config_sha256 == config
+    return session.scalar(select(Model).where(*same, configured))
+
+
+def _own_name(session: Session, kind: ModelKind, filename: str) -> str:
+    """The name a file gives itself: its stem, or all of it where a file of that stem and another ending has
+    that.
+    """
+    stem = filename.rsplit(".", 1)[0]
+    taken = session.scalar(select(Model.filename).where(Model.kind == kind.value, Model.name == stem))
+    return filename if taken not in (None, filename) else stem
+
+
+def _check_name(session: Session, kind: ModelKind, name: str) -> None:
+    if not name.strip() or len(name) > 200:
+        raise InvalidRequest("A model's name has from 1 to 200 characters.")
+    taken = session.scalar(select(Model.filename).where(Model.kind == kind.value, Model.name == name))
+    if taken is not None:
+        raise Conflict(
+            f"Another {kind.value} is already named {name!r} ({taken}). Give this one another name."
+        )

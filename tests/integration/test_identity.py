@@ -1,0 +1,224 @@
+"""Users, logins and the audit trail, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select, text
+
+from atelier.contract.errors import (
+    Conflict,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    TooManyRequests,
+    UnknownName,
+)
+from portal.db.base import Base, Database
+from portal.db.identity import AuditEntry, User
+from portal.db.migrate import upgrade
+from portal.services import audit
+from portal.services.audit import Origin
+from portal.services.identity import Change
+from tests.jobs_studio import Studio
+
+PASSWORD = "a long enough password"
+ORIGIN = Origin("r1", "127.0.0.1", "test")
+ELSEWHERE = Origin("r2", "127.0.0.2", "test")
+
+
+@pytest.fixture
+def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(database_url, tmp_path)
+    for name, role in (("root", "admin"), ("ann", "designer")):
+        made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
+    yield made
+    made.close()
+
+
+def user(studio: Studio, name: str) -> User:
+    return next(each for each in studio.services.identity.users() if each.username == name)
+
+
+def trail(studio: Studio, action: str) -> list[AuditEntry]:
+    with studio.database.reading() as session:
+        return list(session.scalars(select(AuditEntry).where(AuditEntry.action == action)))
+
+
+def test_a_login_gives_tokens_that_name_the_user(studio: Studio) -> None:
+    found, tokens = studio.services.identity.log_in("Ann ", PASSWORD, ORIGIN)
+    caller = studio.services.sessions.caller_of(tokens.access)
+    assert (caller.user_id, caller.username, caller.role) == (found.id, "ann", "designer")
+    assert len(trail(studio, "login")) == 1
+
+
+@pytest.mark.parametrize("name", ["ann", "nobody"])
+def test_a_wrong_password_and_an_unknown_name_are_told_alike(studio: Studio, name: str) -> None:
+    with pytest.raises(NotAuthenticated, match="user name or the password"):
+        studio.services.identity.log_in(name, "not the password", ORIGIN)
+
+
+def test_a_password_is_stored_as_an_argon2id_hash(studio: Studio) -> None:
+    assert user(studio, "ann").password_hash.startswith("$argon2id$")
+
+
+@pytest.mark.parametrize("password", ["short", "ann", "password1234", "x" * 2000])
+def test_weak_and_endless_passwords_are_refused(studio: Studio, password: str) -> None:
+    with pytest.raises(InvalidRequest):
+        studio.services.identity.create(audit.SYSTEM, "ann2", password, "designer")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "ann\0", "x" * 65, "-x"])
+def test_odd_user_names_are_refused(studio: Studio, name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        studio.services.identity.create(audit.SYSTEM, name, PASSWORD, "designer")
+
+
+def test_a_name_is_taken_once_and_a_role_must_exist(studio: Studio) -> None:
+    with pytest.raises(Conflict):
+        studio.services.identity.create(audit.SYSTEM, "ANN", PASSWORD, "designer")
+    with pytest.raises(UnknownName):
+        studio.services.identity.create(audit.SYSTEM, "cem", PASSWORD, "emperor")
+
+
+@pytest.mark.parametrize("change", [Change(role="designer"), Change(disabled=True)])
+def test_the_last_administrator_stays_one(studio: Studio, change: Change) -> None:
+    with pytest.raises(Conflict, match="last administrator"):
+        studio.services.identity.change(audit.SYSTEM, user(studio, "root").id, change)
+    studio.services.identity.create(audit.SYSTEM, "second", PASSWORD, "admin")
+    studio.services.identity.change(audit.SYSTEM, user(studio, "root").id, change)
+    changed = user(studio, "root")
+    assert changed.disabled or changed.role == "designer"
+
+
+@pytest.mark.parametrize(
+    "change", [Change(disabled=True), Change(role="admin"), Change(password="another long password")]
+)
+def test_a_change_by_an_administrator_ends_every_login_of_the_user(studio: Studio, change: Change) -> None:
+    _, tokens = studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    studio.services.identity.change(audit.SYSTEM, user(studio, "ann").id, change)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.caller_of(tokens.access)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.refresh(tokens.refresh, ORIGIN)
+
+
+def test_another_replica_notices_a_change_within_five_seconds(studio: Studio) -> None:
+    found, tokens = studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    studio.services.sessions.caller_of(tokens.access)
+    with studio.database.session() as session:
+        session.get_one(User, found.id).disabled = True
+    studio.clock.advance(5.0)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.caller_of(tokens.access)
+
+
+def test_a_disabled_user_cannot_log_in(studio: Studio) -> None:
+    studio.services.identity.change(audit.SYSTEM, user(studio, "ann").id, Change(disabled=True))
+    with pytest.raises(NotAuthenticated):
+        studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+
+
+def test_an_access_token_lasts_a_quarter_of_an_hour_and_is_renewed(studio: Studio) -> None:
+    _, tokens = studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    assert tokens.access_seconds == 900
+    studio.clock.advance(901)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.caller_of(tokens.access)
+    renewed = studio.services.sessions.refresh(tokens.refresh, ORIGIN)
+    assert studio.services.sessions.caller_of(renewed.access).username == "ann"
+    assert renewed.refresh != tokens.refresh
+
+
+def test_a_used_refresh_token_may_come_again_within_its_grace(studio: Studio) -> None:
+    _, tokens = studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    studio.services.sessions.refresh(tokens.refresh, ORIGIN)
+    studio.clock.advance(29)
+    again = studio.services.sessions.refresh(tokens.refresh, ORIGIN)
+    assert studio.services.sessions.caller_of(again.access).username == "ann"
+
+
+def test_a_used_refresh_token_that_comes_late_ends_the_whole_login(studio: Studio) -> None:
+    _, tokens = studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    renewed = studio.services.sessions.refresh(tokens.refresh, ORIGIN)
+    studio.clock.advance(31)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.refresh(tokens.refresh, ORIGIN)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.refresh(renewed.refresh, ORIGIN)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.caller_of(renewed.access)
+    assert len(trail(studio, "session.reuse")) == 1
+
+
+def test_logging_out_ends_this_login_alone(studio: Studio) -> None:
+    _, here = studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    _, there = studio.services.identity.log_in("ann", PASSWORD, ELSEWHERE)
+    studio.services.identity.log_out(here.access, here.refresh, ORIGIN)
+    with pytest.raises(NotAuthenticated):
+        studio.services.sessions.caller_of(here.access)
+    assert studio.services.sessions.caller_of(there.access).username == "ann"
+
+
+def test_guessing_is_slowed_by_name_and_address_and_waits_grow(studio: Studio) -> None:
+    def wait() -> int:
+        with pytest.raises(TooManyRequests) as caught:
+            studio.services.identity.log_in("ann", "wrong password", ORIGIN)
+        return int(caught.value.detail["retry_after"])
+
+    for _ in range(5):
+        with pytest.raises(NotAuthenticated):
+            studio.services.identity.log_in("ann", "wrong password", ORIGIN)
+    first = wait()
+    assert first == 60
+    studio.services.identity.log_in("ann", PASSWORD, ELSEWHERE)
+    studio.clock.advance(first + 1)
+    for _ in range(5):
+        with pytest.raises(NotAuthenticated):
+            studio.services.identity.log_in("ann", "wrong password", ORIGIN)
+    assert wait() == 120
+
+
+def test_one_address_may_not_try_many_names(studio: Studio) -> None:
+    with pytest.raises(TooManyRequests):
+        for number in range(21):
+            with pytest.raises(NotAuthenticated):
+                studio.services.identity.log_in(f"name{number}", "wrong password", ORIGIN)
+
+
+def test_an_api_key_works_until_it_is_revoked_and_is_stored_hashed(studio: Studio) -> None:
+    caller = studio.services.credentials.by_password("ann", PASSWORD, ORIGIN)
+    with pytest.raises(NotFound):
+        studio.services.identity.user("nobody")
+    assert caller.username == "ann"
+    assert caller.may("jobs.submit")
+    assert not caller.may("users.manage")
+
+
+def test_the_trail_says_who_did_what_and_a_failed_change_leaves_none(studio: Studio) -> None:
+    before = len(trail(studio, "user.create"))
+    with pytest.raises(Conflict):
+        studio.services.identity.create(audit.SYSTEM, "ann", PASSWORD, "designer")
+    assert len(trail(studio, "user.create")) == before
+    studio.services.identity.create(audit.SYSTEM, "cem", PASSWORD, "designer", ORIGIN)
+    entry = trail(studio, "user.create")[-1]
+    assert (entry.actor_name if hasattr(entry, "actor_name") else "system") == "system"
+    assert PASSWORD not in str(entry.__dict__)
+
+
+def test_migrations_from_nothing_make_exactly_the_models(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        upgrade(database)
+        with database.engine.connect() as connection:
+            assert "users" in inspect(connection).get_table_names()
+            context = MigrationContext.configure(connection, opts={"compare_type": False})
+            assert compare_metadata(context, Base.metadata) == []
+            assert connection.execute(text("select count(*) from users")).scalar() == 0
+        upgrade(database)
+    finally:
+        database.close()

@@ -1,0 +1,92 @@
+"""From a checkpoint to an archive, and from the unpacked archive to pictures as a container makes them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from portal.cli import main
+from tests.integration.worker_process import tiny_checkpoint
+
+CONTAINER = """
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib import util
+
+spec = util.spec_from_file_location("inference", sys.argv[1] + "/code/inference.py")
+inference = util.module_from_spec(spec)
+spec.loader.exec_module(inference)
+model = inference.model_fn(sys.argv[1])
+small = {"width": 64, "height": 64, "num_inference_steps": 2, "seed": 1}
+def answer(body):
+    data = inference.input_fn(json.dumps(body), "application/json")
+    return json.loads(inference.output_fn(inference.predict_fn(data, model), "application/json"))
+bodies = [{"prompt": ["a dog", "a cat"], **small}, {"inputs": "a dog", "parameters": small}]
+with ThreadPoolExecutor(2) as threads:
+    answers = list(threads.map(answer, bodies))
+try:
+    answer({"prompt": 3})
+except Exception as error:
+    answers.append(str(error))
+from workers.inference import hf_entry
+print(json.dumps([hf_entry.__file__, *answers]))
+model.engine.close(5)
+"""
+
+
+def test_an_archive_is_the_same_each_time_and_is_not_replaced_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "tiny.safetensors"
+    checkpoint.write_bytes(b"weights")
+    pack = ["model", "pack", str(checkpoint), "--output"]
+    for place in ("one", "two"):
+        assert main([*pack, str(tmp_path / place)]) == 0
+    one, two = (tmp_path / place / "tiny.tar.gz" for place in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    assert main([*pack, str(tmp_path / "one")]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert main([*pack, str(tmp_path / "one"), "--force"]) == 0
+    assert main([*pack, (tmp_path / "store").as_uri()]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("/stable-diffusion/tiny.tar.gz")
+    with tarfile.open(one) as archive:
+        names = archive.getnames()
+        assert archive.extractfile("tiny.safetensors").read() == b"weights"  # type: ignore[union-attr]
+        needed = archive.extractfile("code/requirements.txt").read().decode()  # type: ignore[union-attr]
+    assert names == sorted(names)
+    assert "safetensors" in needed
+    assert "sqlalchemy" not in needed
+
+
+def test_an_unpacked_archive_answers_as_a_container_calls_it(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "tiny.safetensors", 1)
+    assert main(["model", "pack", str(tmp_path / "tiny.safetensors"), "--output", str(tmp_path)]) == 0
+    model_dir = tmp_path / "model"
+    with tarfile.open(tmp_path / "tiny.tar.gz") as archive:
+        archive.extractall(model_dir, filter="data")
+    done = subprocess.run(
+        [sys.executable, "-c", CONTAINER, str(model_dir)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    entry, two, one, refused = json.loads(done.stdout)
+    assert Path(entry).is_relative_to(model_dir / "code")
+    assert [len(each["generated_images"]) for each in (two, one)] == [2, 1]
+    for text in two["generated_images"]:
+        image = Image.open(io.BytesIO(base64.b64decode(text)))
+        assert (image.format, image.size) == ("JPEG", (64, 64))
+    assert "it must be text or a list of texts" in refused

@@ -1,0 +1,130 @@
+"""A portal without HTTP and without workers: a real database and store, a fleet and a clock that do what a
+test says.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from atelier.contract.jobs import JobRequest, JobView
+from atelier.storage.filesystem import FilesystemBlobStore
+from portal.adapters.local.inbox import QueueInbox
+from portal.adapters.memory.clock import ManualClock
+from portal.adapters.memory.fleet import InMemoryFleet
+from portal.bootstrap import build
+from portal.db.base import Base, new_id
+from portal.db.identity import User
+from portal.db.work import Attempt, Model, Part
+from portal.services import audit
+from portal.services.accept import Limits
+from portal.services.callers import Caller
+from portal.services.passwords import Passwords
+from portal.services.permissions import permissions_of
+from portal.services.ports import EndpointSpec, Submission
+from portal.settings import load
+
+PAYLOAD: dict[str, Any] = {
+    "prompt": "a red circle on a blue background",
+    "steps": 10,
+    "width": 64,
+    "height": 64,
+    "seed": 7,
+}
+
+
+@functools.cache
+def _passwords() -> Passwords:
+    """One for all: making it costs as much as a login."""
+    return Passwords(12)
+
+
+class Studio:
+    """Services on `database_url`, with one checkpoint `first`, one endpoint `local`, and nobody yet."""
+
+    def __init__(
+        self, database_url: str, folder: Path, *, limits: Limits | None = None, slots: int = 8
+    ) -> None:
+        self.clock = ManualClock()
+        self.inbox = QueueInbox()
+        self.store = FilesystemBlobStore(folder / "store")
+        self.fleet = InMemoryFleet(self.store, self.inbox)
+        settings = load(data_dir=folder, database_url=database_url)
+        self.services = build(
+            settings,
+            clock=self.clock,
+            store=self.store,
+            inbox=self.inbox,
+            fleet=self.fleet,
+            limits=limits,
+            passwords=_passwords(),
+        )
+        self.database = self.services.database
+        self.work = self.services.work
+        Base.metadata.create_all(self.database.engine)
+        self.checkpoint("first")
+        self.work.endpoints.create(audit.SYSTEM, EndpointSpec("local", slots=slots))
+
+    def close(self) -> None:
+        """Give the database back."""
+        self.database.close()
+
+    def user(self, name: str, role: str = "designer") -> Caller:
+        """A user who exists, as the caller of requests."""
+        row = User(
+            id=new_id(), username=name, password_hash="-", role=role, created_at=self.clock.now(), settings={}
+        )
+        with self.database.session() as session:
+            session.add(row)
+        return Caller(row.id, name, role, permissions_of(role))
+
+    def checkpoint(self, name: str) -> str:
+        """A registered checkpoint without a file; its sha256."""
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        row = Model(
+            id=new_id(),
+            kind="checkpoint",
+            name=name,
+            filename=f"{name}.safetensors",
+            sha256=digest,
+            blob_sha256=digest,
+            size=1,
+            short_hash=digest[:10],
+            standard=name == "first",
+            created=self.clock.now(),
+        )
+        with self.database.session() as session:
+            session.add(row)
+        return digest
+
+    def submit(
+        self, caller: Caller, *, key: str | None = None, endpoint: str = "automatic", **payload: Any
+    ) -> str:
+        """The id of an accepted job."""
+        request = JobRequest(endpoint=endpoint, txt2img_payload={**PAYLOAD, **payload})
+        self.clock.advance(0.001)
+        return self.work.acceptance.accept(caller, request, idempotency_key=key)
+
+    def turn(self) -> list[Submission]:
+        """One round of the dispatcher; what it sent."""
+        before = len(self.fleet.submissions)
+        self.work.loop.turn()
+        return self.fleet.submissions[before:]
+
+    def view(self, caller: Caller, job_id: str) -> JobView:
+        """The job as its owner sees it."""
+        return self.work.jobs.get(caller, job_id)
+
+    def parts(self, job_id: str) -> list[Part]:
+        """The rows of a job's parts, in order."""
+        with self.database.reading() as session:
+            return list(session.scalars(select(Part).where(Part.job_id == job_id).order_by(Part.ordinal)))
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """The rows of a job's attempts, the oldest first."""
+        with self.database.reading() as session:
+            return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.id)))

@@ -1,0 +1,98 @@
+"""The web UI's process: `python -m webui.app`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request
+from starlette.staticfiles import StaticFiles
+
+from atelier.processes import exit_with_parent
+from webui.page import FirstPage
+from webui.portal import Portal
+from webui.proxy import add_portal_routes
+from webui.settings import Settings
+from webui.wall import Wall
+
+STATIC = Path(__file__).parent / "static"
+
+GRADIO_ENVIRONMENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "GRADIO_SSR_MODE": "False",
+    "GRADIO_VIBE_MODE": "",
+    "HF_HUB_OFFLINE": "1",
+}
+"""Gradio reads these when it is imported: nothing goes out, nothing is recorded, no second server starts."""
+
+
+def create_app(settings: Settings, *, portal: Portal | None = None) -> FastAPI:
+    """The whole origin: the portal's prefixes, our static files and, behind the wall, the Gradio page."""
+    # Imported here because Gradio reads its environment on import, and importing this module must read none.
+    from webui.mount import mount
+    from webui.studio import build_studio
+
+    portal = portal or Portal(settings.portal_url)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await portal.close()
+
+    async def username(request: Request) -> str | None:
+        caller = await portal.caller(request.cookies)
+        return str(caller["username"]) if caller else None
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    add_portal_routes(app, portal)
+    app.mount("/ui", StaticFiles(directory=STATIC), name="ui")
+    mount(app, build_studio(portal), username)
+    app.add_middleware(FirstPage)
+    app.add_middleware(Wall, portal=portal)
+    return app
+
+
+def main() -> None:
+    """Serve until asked to stop or until the parent is gone."""
+    settings = Settings()
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # One line per request of a library is noise at every level but debug.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # The server passes the signal on once it has stopped: leave by the door, so that the scratch folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with tempfile.TemporaryDirectory(prefix="atelier-webui-") as scratch:
+        os.environ.update(GRADIO_ENVIRONMENT, GRADIO_TEMP_DIR=scratch)
+        exit_with_parent()
+        uvicorn.Server(_server_config(settings)).run()
+
+
+def _server_config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        lambda: create_app(settings),
+        # Built inside the server's event loop: Gradio opens loops of its own where it finds none.
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+        # An open event stream never ends by itself; its job goes on in the portal whoever watches.
+        timeout_graceful_shutdown=3,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Controls as Gradio draws them."""

@@ -1,0 +1,35 @@
+"""The Generate button: the form becomes a job of the caller's, and its id goes back to the page's script."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import gradio as gr
+
+from atelier.contract.errors import AtelierError, InvalidRequest
+from atelier.contract.jobs import JobRequest
+from webui.handlers.ticket import ticket
+from webui.params.form import payload
+from webui.params.table import Value
+from webui.portal import Portal
+
+Handler = Callable[..., Awaitable[str]]
+
+
+def generator(portal: Portal) -> Handler:
+    """A handler that submits the form, with the checkpoint before its values."""
+
+    async def generate(request: gr.Request, checkpoint: str | None, *values: Value) -> str:
+        try:
+            caller = await portal.caller(request.cookies) or {}
+            fields = payload(values, caller.get("settings") or {})
+            job = JobRequest(model=checkpoint or None, txt2img_payload=fields)
+            async with portal.client(request.cookies) as client:
+                accepted = await client.submit(job)
+        except AtelierError as error:
+            return ticket(error=error)
+        except (TypeError, ValueError) as error:
+            return ticket(error=InvalidRequest(f"The form could not be read ({error}). Reload the page."))
+        return ticket(job=accepted.id)
+
+    return generate

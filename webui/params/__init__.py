@@ -1,0 +1,1 @@
+"""Tables of the controls: label, element id, range, default and the request field each one fills."""

@@ -1,0 +1,1 @@
+"""Networks that change a checkpoint: their mathematics, their names, how they are bound to a slot."""

@@ -1,0 +1,160 @@
+"""The inference worker's program: `python -m workers.inference.server [serve]`, and with `accelerations` in
+its place a list of what makes a worker faster here. The one place where its parts are joined.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+from pydantic import ValidationError
+
+from atelier.contract.errors import AtelierError
+from atelier.contract.models import ModelRef
+from atelier.contract.parts import InstanceState
+from atelier.picturefile import ENGINE_NAME
+from atelier.processes import exit_with_parent
+from atelier.storage.opening import open_store
+from workers.engine import Engine, ModelFile, attention
+from workers.inference import accelerations
+from workers.inference.direct import DirectCalls
+from workers.inference.executor import Executor
+from workers.inference.tasks import Tasks
+from workers.runtime.extensions import Extensions
+from workers.runtime.model_cache import ModelCache
+from workers.runtime.server import Gate, serve
+from workers.runtime.settings import ComputeSettings, WorkerSettings
+from workers.runtime.side_thread import SideThread
+
+_CLOSE_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until SIGTERM, or until its parent's pipe closes. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m workers.inference.server", description=__doc__)
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "accelerations"],
+        default="serve",
+        help="serve is what SageMaker passes; accelerations says what can be used here",
+    )
+    command = parser.parse_args(arguments).command
+    try:
+        if command == "accelerations":
+            compute = ComputeSettings()
+            sys.stdout.write(accelerations.report(compute.attention, *placement(compute)) + "\n")
+            return 0
+        exit_with_parent()
+        settings = WorkerSettings()  # what is required comes from the environment
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        log.info("%s: %s", ENGINE_NAME, settings.redacted())
+        return 0 if run(settings) else 1
+    except ValidationError as error:
+        faults = "\n".join(f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        sys.stderr.write(f"The worker's settings cannot be used:\n{faults}\n")
+    except AtelierError as error:
+        sys.stderr.write(f"{error.message}\n")
+    return 2
+
+
+def run(settings: WorkerSettings) -> bool:
+    """Join the parts, serve and drain; whether the start succeeded."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    store = open_store(settings.store)
+    cache = ModelCache(store, settings.model_cache, settings.model_cache_bytes)
+    device, dtype = placement(settings)
+    choose_attention(settings.attention, device, dtype)
+
+    def open_model(model: ModelRef) -> ModelFile:
+        return ModelFile(cache.path(model), cache.config(model))
+
+    engine = Engine(
+        open_model,
+        device=device,
+        dtype=dtype,
+        memory_bytes=settings.model_memory,
+        open_network=Extensions().open_network,
+        graphs=settings.cuda_graphs,
+    )
+    gate = Gate(settings.max_invocations)
+    side = SideThread(store, settings.endpoint, lambda: instance_state(settings, gate, engine, device))
+    executor = Executor(engine, store, side)
+    gate.announce = side.announce
+
+    def start() -> None:
+        engine.start()
+        side.start()
+
+    direct = DirectCalls(executor, store, settings.endpoint, output=settings.output)
+    try:
+        return serve(
+            Tasks(executor, direct, settings.endpoint, settings.signing_key),
+            gate,
+            host=settings.host,
+            port=settings.port,
+            token=settings.token,
+            max_body_bytes=settings.max_body_bytes,
+            drain_seconds=settings.drain_seconds,
+            start=start,
+            give_up=executor.give_up,
+        )
+    finally:
+        engine.close(_CLOSE_SECONDS)
+        executor.close()
+        side.stop()
+
+
+def choose_attention(asked: str, device: str, dtype: str) -> None:
+    """Let the engine compute attention as it was asked for, or as the device can; the log says which."""
+    choice = attention.choose(asked, accelerations.machine(device, dtype))
+    attention.use(choice)
+    if choice.note:
+        log.warning("%s", choice.note)
+    log.info("attention: %s (asked for: %s)", choice.name, asked)
+
+
+def placement(settings: ComputeSettings) -> tuple[str, str]:
+    """(device, dtype) with "auto" decided by what the machine has."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "float16" if device == "cuda" else "float32"
+    return device, dtype
+
+
+def instance_state(settings: WorkerSettings, gate: Gate, engine: Engine, device: str) -> InstanceState:
+    """What this worker says of itself."""
+    status = engine.status()
+    return InstanceState(
+        endpoint=settings.endpoint,
+        instance=settings.instance,
+        engine=ENGINE_NAME,
+        status=gate.status,
+        at=time.time(),
+        hot=tuple(status.hot),
+        slots=status.slots,
+        parts=status.parts,
+        rows=status.rows,
+        forwards=status.forwards,
+        weight_changes=status.weight_changes,
+        steps_per_second=status.steps_per_second,
+        memory_used=status.memory_used,
+        memory_free=status.memory_free,
+        device=device,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

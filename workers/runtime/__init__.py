@@ -1,0 +1,1 @@
+"""What all workers share: settings, container contract, store, model cache, control and progress."""

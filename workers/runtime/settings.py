@@ -1,0 +1,93 @@
+"""A worker's settings: one frozen object, read once from the environment by the entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from atelier.contract import limits
+from atelier.contract.acceleration import Attention
+
+
+class ComputeSettings(BaseSettings):
+    """How the networks are computed: the part of the settings that is of use without a store."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ATELIER_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run; auto takes CUDA where there is one."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """The networks' number format; auto means float16 on CUDA and float32 on the CPU."""
+    attention: Attention = "auto"
+    """How attention is computed; what the device cannot do is replaced by PyTorch's own choice, and the log
+    says why.
+    """
+
+
+class WorkerSettings(ComputeSettings):
+    """Every option of a worker; `ATELIER_<NAME>` sets each but the port, which is SageMaker's variable."""
+
+    store: str
+    """URL of the blob store: file:///absolute/path."""
+    endpoint: str = Field(pattern=r"^[A-Za-z0-9](-*[A-Za-z0-9]){0,62}$")
+    """The endpoint this worker belongs to; bodies signed for another are refused."""
+    instance: str = Field("worker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """The worker's name within its endpoint."""
+    host: str = "127.0.0.1"
+    """The address to listen on; a container image sets 0.0.0.0."""
+    port: int = Field(8080, ge=0, le=65535, validation_alias="SAGEMAKER_BIND_TO_PORT")
+    """The port to listen on; 0 takes a free one, which the log names."""
+    worker_token: SecretStr | None = None
+    """Bearer token that /invocations asks for; None where the platform guards the port (SageMaker)."""
+    job_key: SecretStr | None = None
+    """The deployment's signing key, at least 32 characters, used as its UTF-8 bytes. Without it every job is
+    refused.
+    """
+    model_cache: Path = Path("model-cache")
+    """Folder of model files fetched from the store."""
+    model_cache_bytes: int = Field(40 * 2**30, ge=0)
+    """How much the folder may hold; the least recently used files go first."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of one operation; None leaves the choice to torch."""
+    model_memory: int | None = Field(None, ge=0)
+    """Bytes of host memory for weights that are not in a slot; None leaves the choice to the engine."""
+    cuda_graphs: int = Field(8, ge=0)
+    """How many kinds of batches (size, rows, prompt length) are recorded as CUDA graphs; 0 records none."""
+    output: Literal["base64", "s3"] = "base64"
+    """Where pictures of direct calls go that do not say it: into the answer, or (s3) into the store, whose
+    locations are the answer.
+    """
+    max_invocations: int = Field(64, ge=1)
+    """Requests in work at once; a further one is told to come again (429)."""
+    max_body_bytes: int = Field(limits.MAX_BODY_BYTES, ge=1)
+    """Largest body of a request."""
+    drain_seconds: float = Field(25.0, ge=0)
+    """How long running parts may go on after SIGTERM; SageMaker kills after 30."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _strong_secrets(self) -> Self:
+        for name in ("worker_token", "job_key"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is not None and len(secret.get_secret_value()) < 32:
+                raise ValueError(f"ATELIER_{name.upper()} needs at least 32 characters")
+        return self
+
+    @property
+    def signing_key(self) -> bytes:
+        """The bytes that signatures of jobs are made with; empty where no job may be accepted."""
+        return self.job_key.get_secret_value().encode() if self.job_key else b""
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token that /invocations asks for, if any."""
+        return self.worker_token.get_secret_value() if self.worker_token else None
+
+    def redacted(self) -> dict[str, str]:
+        """Every setting as text, secrets hidden: what the log shows at the start."""
+        return {name: str(getattr(self, name)) for name in type(self).model_fields}

@@ -1,0 +1,1 @@
+"""The demo checkpoint: coloured shapes on coloured backgrounds, and what trains it."""
