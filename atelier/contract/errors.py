@@ -17,7 +17,8 @@ AtelierError                      code              status retryable
 |- ModelUnusable                  model_unusable       422  no   a model file is damaged or of an unknown kind
 |- OutOfMemory                    out_of_memory        507  no   the picture does not fit; says what does
 |- StorageFailed                  storage_failed       503  yes  the blob store did not answer
-|- WorkerUnavailable              worker_unavailable   503  yes  starting, draining or lost
+|- WorkerUnavailable              worker_unavailable   503  yes  lost, or not there
+|  `- WorkReturned                work_returned        503  yes  given back: not the work's fault
 |- Expired                        expired              410  no   waited longer than the job may wait
 `- InternalError                  internal_error       500  no   a defect of ours; the log has the request id
 """
@@ -163,9 +164,17 @@ class StorageFailed(AtelierError):
 
 
 class WorkerUnavailable(AtelierError):
-    """The worker is starting, draining or lost."""
+    """The worker is not there, or was lost while it had the work."""
 
     code, http_status, retryable = "worker_unavailable", 503, True
+
+
+class WorkReturned(WorkerUnavailable):
+    """A worker that starts, drains or cannot be reached gave the work back: the work did nothing wrong, and
+    the attempt does not count against it.
+    """
+
+    code = "work_returned"
 
 
 class Expired(AtelierError):

@@ -18,4 +18,4 @@ def delay(attempt: int, *, spread: float) -> float:
 
     The spread keeps parts that failed together from coming back together.
     """
-    return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (attempt - 1)) * (1.0 + 0.5 * spread)
+    return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempt - 1, 16)) * (1.0 + 0.5 * spread)

@@ -20,7 +20,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
-from atelier.contract.errors import AtelierError, InternalError, NotFound, WorkerUnavailable, from_body
+from atelier.contract.errors import (
+    AtelierError,
+    InternalError,
+    NotFound,
+    WorkerUnavailable,
+    WorkReturned,
+    from_body,
+)
 from atelier.contract.jobs import PartState
 from atelier.contract.parts import PartResult, PictureResult
 from atelier.storage.base import BlobStore
@@ -37,6 +44,8 @@ ABANDONED = "abandoned"
 """Outcome of an attempt that was lost with the process that had sent it: no fault of the part, so it does
 not count.
 """
+RETURNED = "returned"
+"""Outcome of an attempt that a worker gave back, or that never reached one: no fault of the part either."""
 
 VISIBLE = ("succeeded", "stopped")
 """Outcomes whose pictures people see. What any other attempt stored is deleted."""
@@ -171,13 +180,13 @@ class Completions:
         if attempt.outcome == ABANDONED:
             part.not_before = now
             return PartEvent.REQUEUE
-        failures = session.scalar(
-            select(func.count()).where(
-                Attempt.part_id == part.id, Attempt.outcome.in_(("failed", "lost")), Attempt.id != attempt.id
-            )
-        )
-        number = (failures or 0) + 1
         part.error = error.body()
+        if isinstance(error, WorkReturned):
+            attempt.outcome = RETURNED
+            number = 1 + _count(session, attempt, RETURNED)
+            part.not_before = now + retry.delay(number, spread=self._spread())
+            return PartEvent.REQUEUE
+        number = 1 + _count(session, attempt, "failed", "lost")
         if retry.again(number, retryable=error.retryable):
             part.not_before = now + retry.delay(number, spread=self._spread())
             return PartEvent.REQUEUE
@@ -196,6 +205,12 @@ def derive(session: Session, job_id: str, now: float, *, waking: bool = False) -
     if state.final and job.finished is None:
         job.finished = now
         job.error = next((error for part, error in parts if part == PartState.FAILED and error), None)
+
+
+def _count(session: Session, attempt: Attempt, *outcomes: str) -> int:
+    """How many other attempts of the same part came to one of `outcomes`."""
+    same_part = select(func.count()).where(Attempt.part_id == attempt.part_id, Attempt.id != attempt.id)
+    return session.scalar(same_part.where(Attempt.outcome.in_(outcomes))) or 0
 
 
 def _check(result: PartResult, job: str, part: str, attempt: int) -> None:

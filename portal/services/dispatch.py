@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys, signing, understands
-from atelier.contract.errors import AtelierError, WorkerUnavailable
+from atelier.contract.errors import AtelierError, WorkReturned
 from atelier.contract.jobs import PartState
 from atelier.contract.parts import JobStamp, PartControl
 from atelier.storage.base import BlobStore
@@ -140,9 +140,7 @@ class Dispatcher:
             return
         except Exception:
             log.exception("part %s could not be sent to %s", claimed.part, claimed.endpoint)
-            self._refused(
-                claimed, WorkerUnavailable(f"The endpoint {claimed.endpoint!r} could not be reached.")
-            )
+            self._refused(claimed, WorkReturned(f"The endpoint {claimed.endpoint!r} could not be reached."))
             return
         with self._database.session() as session:
             row = session.scalar(

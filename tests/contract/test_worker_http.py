@@ -70,7 +70,7 @@ def test_ping_answers_200_only_while_a_request_would_be_served(turn: tuple[str, 
     invoked = call("POST", "/invocations", gate=gate, json={})
     assert invoked.status_code == status
     if status == 503:
-        assert code_of(invoked) == "worker_unavailable"
+        assert code_of(invoked) == "work_returned"
         assert invoked.json()["error"]["retryable"] is True
         assert invoked.headers["retry-after"] == "1"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from atelier.contract import keys, signing
-from atelier.contract.errors import OutOfMemory, WorkerUnavailable
+from atelier.contract.errors import OutOfMemory, WorkerUnavailable, WorkReturned
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import InstanceState, PartControl, Task
 from portal.adapters.local.inbox import QueueInbox
-from portal.domain.retry import MAX_ATTEMPTS
+from portal.domain.retry import MAX_ATTEMPTS, delay
 from portal.services import audit
 from portal.services.dispatch_loop import Leadership
 from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus, Submission
@@ -152,6 +152,29 @@ def test_a_retryable_failure_is_tried_again_after_a_pause_and_three_times_at_mos
     assert seen.state is JobState.FAILED
     assert seen.error is not None and seen.error["code"] == "worker_unavailable"
     assert [attempt.outcome for attempt in studio.attempts(job_id)] == ["failed"] * 3
+
+
+def test_work_that_was_given_back_waits_longer_each_time_and_never_counts_as_failed(studio: Studio) -> None:
+    ann = studio.user("ann")
+    job_id = studio.submit(ann)
+    for number in range(1, 3 * MAX_ATTEMPTS):
+        studio.fleet.fail(only(studio.turn()), WorkReturned("draining"))
+        assert studio.turn() == []
+        studio.clock.advance(0.9 * min(60.0, 2.0 ** (number - 1)))
+        assert studio.turn() == [], f"sent again too soon after attempt {number}"
+        studio.clock.advance(60.0)
+    studio.fleet.fail(only(studio.turn()), WorkerUnavailable("the worker went away"))
+    studio.turn()
+    studio.clock.advance(10.0)
+    studio.fleet.succeed(only(studio.turn()))
+    studio.turn()
+    assert studio.view(ann, job_id).state is JobState.SUCCEEDED
+    outcomes = Counter(attempt.outcome for attempt in studio.attempts(job_id))
+    assert outcomes == {"returned": 8, "failed": 1, "succeeded": 1}
+
+
+def test_a_part_given_back_a_thousand_times_still_waits_a_minute_and_a_half_at_most() -> None:
+    assert 60.0 <= delay(5000, spread=0.5) <= 90.0
 
 
 def test_a_failure_that_cannot_mend_itself_is_final_at_once(studio: Studio) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from atelier.contract.errors import WorkerUnavailable
+from atelier.contract.errors import WorkerUnavailable, WorkReturned
 from portal.adapters.local.fleet import LocalFleet
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.worker_process import Launch
@@ -143,6 +143,9 @@ def test_a_worker_that_dies_is_reported_with_its_work_and_started_again(yard: Ya
     assert error is not None and error["code"] == WorkerUnavailable.code and error["retryable"]
     eventually(yard.state(EndpointState.FAILED), within=20)
     assert "status 3" in yard.fleet.describe("e").reason
+    yard.send("work")
+    error = yard.told().error
+    assert error is None or error["code"] == WorkReturned.code
     eventually(yard.state(EndpointState.IN_SERVICE), within=20)
     yard.send("work")
     assert yard.told().error is None
@@ -163,6 +166,7 @@ def test_a_worker_that_cannot_start_says_why_refuses_what_waits_and_recovers_by_
     yard.send("work")
     error = yard.told().error
     assert error is not None and "no weights today" in error["message"]
+    assert error["code"] == WorkReturned.code
     status = yard.fleet.describe("e")
     assert (
         status.state is EndpointState.FAILED and status.instances == 0 and "no weights today" in status.reason
@@ -208,5 +212,5 @@ def test_changed_threads_restart_the_worker_and_changed_slots_do_not(yard: Yard)
 
 def test_a_ticket_of_another_run_is_unknown_and_an_unknown_endpoint_takes_nothing(yard: Yard) -> None:
     assert yard.fleet.poll("another-run-1") is TicketState.UNKNOWN
-    with pytest.raises(WorkerUnavailable):
+    with pytest.raises(WorkReturned):
         yard.send("work")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import func, select
 
-from atelier.contract.errors import OutOfMemory, WorkerUnavailable
+from atelier.contract.errors import OutOfMemory, WorkerUnavailable, WorkReturned
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import Action
 from portal.db.work import Attempt, Job, Part, Picture
@@ -77,6 +77,12 @@ class Faults(RuleBasedStateMachine):
         """An attempt fails."""
         error = OutOfMemory("too large") if final else WorkerUnavailable("gone")
         self.studio.fleet.fail(self._sent(data), error)
+
+    @precondition(_any_sent)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """A worker drains and gives its work back."""
+        self.studio.fleet.fail(self._sent(data), WorkReturned("draining"))
 
     @rule()
     def restart(self) -> None:

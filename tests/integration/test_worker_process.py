@@ -288,7 +288,7 @@ def test_a_part_that_outlasts_the_drain_time_fails_as_something_to_try_again(
             eventually(lambda: under_way(hasty, "long"), within=30)
             hasty.child.terminate()
             response = answer.result(30)
-        assert (response.status_code, error_of(response)["code"]) == (503, "worker_unavailable")
+        assert (response.status_code, error_of(response)["code"]) == (503, "work_returned")
         assert store.stat(keys.result("job-long", "long", 1)) is None
         assert hasty.child.wait(15) == 0
     finally:

@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from atelier.contract.errors import AtelierError, InternalError, WorkerUnavailable
+from atelier.contract.errors import AtelierError, InternalError, WorkReturned
 from atelier.contract.models import ModelRef
 from atelier.contract.parts import NetworkUse, ResolvedPart
 from workers.engine import cuda_graphs, memory, samplers
@@ -112,7 +112,7 @@ class Engine:
         run = PartRun(part)
         with self._lock:
             if self._closed:
-                raise WorkerUnavailable("This worker is shutting down; the part will be taken by another.")
+                raise WorkReturned("This worker is shutting down; the part will be taken by another.")
             self._parts.add(run)
         run.future.add_done_callback(lambda _: self._forget(run))
         run.enter("loading")
@@ -235,7 +235,7 @@ class Engine:
 
     def close(self, timeout: float) -> None:
         """Take nothing more on, finish what was taken within `timeout` seconds, then stop. What is left fails
-        as WorkerUnavailable.
+        as WorkReturned.
         """
         deadline = time.monotonic() + timeout
         with self._lock:
@@ -246,9 +246,7 @@ class Engine:
             left = list(self._parts)
         for run in left:
             if not run.future.done():
-                run.future.set_exception(
-                    WorkerUnavailable("The worker shut down before this part was finished.")
-                )
+                run.future.set_exception(WorkReturned("The worker shut down before this part was finished."))
 
 
 __all__ = ["Engine", "EngineResult", "EngineStatus"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from atelier import infotext
 from atelier.contract import keys
-from atelier.contract.errors import AtelierError, InternalError, WorkerUnavailable
+from atelier.contract.errors import AtelierError, InternalError, WorkReturned
 from atelier.contract.parts import Action, JobStamp, PartControl, PartResult, PictureResult, ResolvedPart
 from atelier.picturefile import Encoded
 from atelier.storage.base import BlobStore
@@ -207,7 +207,7 @@ class Executor:
         return work
 
     async def _finished(self, work: Work) -> EngineResult:
-        """The engine's result, waited for without holding a thread. Raises WorkerUnavailable for work that
+        """The engine's result, waited for without holding a thread. Raises WorkReturned for work that
         was given up.
         """
         loop = asyncio.get_running_loop()
@@ -220,7 +220,7 @@ class Executor:
         work.handle.add_done_callback(tell)
         await done.wait()
         if work.given_up:
-            raise WorkerUnavailable("The worker was shut down before the picture was done.")
+            raise WorkReturned("The worker was shut down before the picture was done.")
         return work.handle.result(timeout=0)
 
     async def _stored(

@@ -35,7 +35,7 @@ from atelier.contract.errors import (
     PayloadTooLarge,
     TooManyRequests,
     UnsupportedMedia,
-    WorkerUnavailable,
+    WorkReturned,
 )
 
 Status = Literal["starting", "ready", "draining", "stopped"]
@@ -112,9 +112,9 @@ class Gate:
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
-        """Count a request as inside. Raises WorkerUnavailable or TooManyRequests, both to be tried again."""
+        """Count a request as inside. Raises WorkReturned or TooManyRequests, both to be tried again."""
         if self._status != "ready":
-            raise WorkerUnavailable(f"This worker is {self._status}; another one or a later try will do.")
+            raise WorkReturned(f"This worker is {self._status}; another one or a later try will do.")
         if self._inside >= self._most:
             told = f"This worker already has {self._inside} requests in work."
             raise TooManyRequests(told, detail={"retry_after": 1})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from atelier.contract.errors import WorkerUnavailable
+from atelier.contract.errors import WorkerUnavailable, WorkReturned
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.worker_process import Launch, WorkerProcess
 from portal.services.ports import (
@@ -78,7 +78,7 @@ class LocalFleet:
         with self._lock:
             worker = self._workers.get(submission.endpoint)
             if worker is None:
-                raise WorkerUnavailable(f"The endpoint {submission.endpoint!r} is not running here.")
+                raise WorkReturned(f"The endpoint {submission.endpoint!r} is not running here.")
             ticket = f"{self._run}-{next(self._numbers)}"
             self._tickets[ticket] = TicketState.PENDING
             while len(self._tickets) > REMEMBERED_TICKETS:

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from atelier.contract.errors import WorkerUnavailable
+from atelier.contract.errors import WorkerUnavailable, WorkReturned
 from atelier.processes import Child, spawn
 from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus
 
@@ -108,8 +108,10 @@ class WorkerProcess:
             running = self._ready()
             headers = {"Authorization": f"Bearer {running.token}"}
             answer = self._http.post(f"{running.url}/invocations", json=body, headers=headers)
-        except WorkerUnavailable as error:
+        except WorkReturned as error:
             return error.body()
+        except httpx.ConnectError:
+            return WorkReturned("The worker went away before it could be given this work.").body()
         except httpx.TransportError:
             return WorkerUnavailable("The worker went away while it had this work.").body()
         if answer.is_success:
@@ -124,13 +126,13 @@ class WorkerProcess:
         self._thread.join(DRAIN_SECONDS + 15.0)
 
     def _ready(self) -> _Running:
-        """The running worker, waited for while it starts. Raises WorkerUnavailable where it cannot be had."""
+        """The running worker, waited for while it starts. Raises WorkReturned where it cannot be had."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._running or self._closing or self._status.state is EndpointState.FAILED
             )
             if self._running is None:
-                raise WorkerUnavailable(self._status.reason or "The worker is being stopped.")
+                raise WorkReturned(self._status.reason or "The worker is being stopped.")
             return self._running
 
     def _wanted(self) -> bool:
