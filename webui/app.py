@@ -10,11 +10,16 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from atelier import extension
+from atelier.controls import OWN_PAGES, card_pages
+from atelier.extension import Hooks
 from atelier.processes import exit_with_parent
 from webui.page import FirstPage
 from webui.portal import Portal
@@ -35,8 +40,10 @@ GRADIO_ENVIRONMENT = {
 """Gradio reads these when it is imported: nothing goes out, nothing is recorded, no second server starts."""
 
 
-def create_app(settings: Settings, *, portal: Portal | None = None) -> FastAPI:
-    """The whole origin: the portal's prefixes, our static files and, behind the wall, the Gradio page."""
+def create_app(settings: Settings, *, portal: Portal | None = None, hooks: Hooks | None = None) -> FastAPI:
+    """The whole origin: the portal's prefixes, our static files and, behind the wall, the Gradio page.
+    `hooks`: the extensions in use, the installed ones where None.
+    """
     # Imported here because Gradio reads its environment on import, and importing this module must read none.
     from webui.mount import mount
     from webui.studio import build_studio
@@ -54,11 +61,23 @@ def create_app(settings: Settings, *, portal: Portal | None = None) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     add_portal_routes(app, portal)
+    _add_card_pages(app, hooks or extension.installed("ui"))
     app.mount("/ui", StaticFiles(directory=STATIC), name="ui")
     mount(app, build_studio(portal), username)
     app.add_middleware(FirstPage)
     app.add_middleware(Wall, portal=portal)
     return app
+
+
+def _add_card_pages(app: FastAPI, hooks: Hooks) -> None:
+    """`/ui/cards/<tab>.json`: the pages of cards that the page's script draws beside the form."""
+    for tab in OWN_PAGES:
+        pages = [each.model_dump(mode="json") for each in card_pages(tab, hooks)]
+
+        async def answer(_: Request, pages: list[dict[str, Any]] = pages) -> Response:
+            return JSONResponse(pages)
+
+        app.add_route(f"/ui/cards/{tab}.json", answer, methods=["GET"])
 
 
 def main() -> None:

@@ -13,4 +13,5 @@ def controls(tab: str) -> list[dict[str, Any]]:
     if tab not in ("txt2img", "img2img"):
         return []
     tag = "<hypernet:{name}:{multiplier}>"
-    return [{"type": "cards", "title": "Hypernetworks", "kind": "hypernetwork", "tag": tag}]
+    page = {"type": "cards", "title": "Hypernetworks", "kind": "hypernetwork", "tag": tag}
+    return [page | {"empty": "No hypernetwork is registered yet.", "order": 20}]

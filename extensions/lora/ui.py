@@ -12,4 +12,5 @@ def controls(tab: str) -> list[dict[str, Any]]:
     """A page of cards beside the generation controls; a click on one puts `tag` into the prompt."""
     if tab not in ("txt2img", "img2img"):
         return []
-    return [{"type": "cards", "title": "Lora", "kind": "lora", "tag": "<lora:{name}:{multiplier}>"}]
+    page = {"type": "cards", "title": "Lora", "kind": "lora", "tag": "<lora:{name}:{multiplier}>"}
+    return [page | {"empty": "No LoRA is registered yet.", "order": 40}]

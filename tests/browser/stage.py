@@ -71,29 +71,33 @@ class PortalThread:
 
 
 @contextlib.contextmanager
-def on_stage(double: Double, log: Path) -> Iterator[Stage]:
-    """The web UI's own process, started as the studio starts it, before the scripted portal."""
+def on_stage(double: Double, log: Path, root: Path = ROOT) -> Iterator[Stage]:
+    """The web UI's own process, started as the studio starts it, before the scripted portal. `root`: the
+    installation it runs from.
+    """
     portal = PortalThread(double)
     portal.start()
     try:
-        with webui_process(portal.url, log) as (url, child):
+        with webui_process(portal.url, log, root=root) as (url, child):
             yield Stage(url, double, child, portal)
     finally:
         portal.stop()
 
 
 @contextlib.contextmanager
-def webui_process(portal_url: str, log: Path, python: str = sys.executable) -> Iterator[tuple[str, Child]]:
+def webui_process(
+    portal_url: str, log: Path, python: str = sys.executable, root: Path = ROOT
+) -> Iterator[tuple[str, Child]]:
     """`python -m webui.app` on a free port, for as long as the context lasts."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = {
         "ATELIER_PORT": str(port),
         "ATELIER_PORTAL_URL": portal_url,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
         "HOME": str(log.parent),
     }
-    child = spawn([python, "-m", "webui.app"], env, log=log, cwd=ROOT)
+    child = spawn([python, "-m", "webui.app"], env, log=log, cwd=root)
     try:
         eventually(
             lambda: httpx.get(url + "/ui/mark.svg", trust_env=False).status_code == 200,

@@ -5,6 +5,8 @@ whole studio.
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,7 +14,8 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import ADA, Visit, Visitor
 from tests.browser.model_double import model
-from tests.browser.stage import Stage, Studio, last_job
+from tests.browser.portal_double import Double
+from tests.browser.stage import ROOT, Stage, Studio, last_job, on_stage
 
 pytestmark = [pytest.mark.browser]
 
@@ -116,6 +119,39 @@ def test_cards_are_looked_for_sorted_foldered_and_told_about(visit: Visit, stage
     expect(card(ada, "fresh")).to_be_attached()
     zebra.get_by_role("button", name="Take the picture").click()
     expect(page.locator(".cards-said")).to_contain_text("Make or choose a picture first")
+
+
+def test_the_tabs_are_those_of_the_installed_extensions_and_go_with_them(
+    visit: Visit, tmp_path: Path
+) -> None:
+    for package in ("atelier", "webui", "extensions"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(tmp_path / "extensions" / "lora")
+    other = tmp_path / "extensions" / "sketches"
+    other.mkdir()
+    (other / "extension.toml").write_text(
+        'name = "sketches"\nversion = "1"\ncontract = "1.0"\nparts = ["ui"]\n'
+    )
+    (other / "ui.py").write_text(
+        "from atelier.extension import hookimpl\n\n\n@hookimpl\ndef controls():\n"
+        "    return [{'type': 'cards', 'title': 'My Sketches', 'kind': 'embedding', 'tag': '~{name}~',"
+        " 'order': 25}, {'type': 'lever'}]\n"
+    )
+    with on_stage(Double(), tmp_path / "webui.log", tmp_path) as stage:
+        ada = visit(stage.url)
+        ada.log_in(*ADA)
+        tabs = ada.page.locator(".tab-strip [role=tab]")
+        expect(tabs).to_have_text(
+            ["Generation", "Textual Inversion", "Hypernetworks", "My Sketches", "Checkpoints"]
+        )
+        open_tab(ada, "My Sketches")
+        card(ada, "bad-hands").locator(".use").click()
+        expect(ada.page.locator("#txt2img_prompt textarea")).to_have_value("~bad-hands~")
+        expect(card(ada, "bad-hands").locator(".use")).to_have_attribute("aria-pressed", "true")
+        stage.double.models = [each for each in stage.double.models if each["kind"] != "hypernetwork"]
+        ada.page.get_by_role("tab", name="Hypernetworks").click()
+        expect(ada.page.locator(".cards-said")).to_have_text("No hypernetwork is registered yet.")
+    assert "sketches: this version draws no control" in (tmp_path / "webui.log").read_text()
 
 
 def network(name: str) -> bytes:

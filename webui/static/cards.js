@@ -8,20 +8,14 @@ import { contains, toggled, withoutText, withText } from "./prompttags.js";
 
 const weight = (model) => Number((model.preferred_weight || 1).toFixed(2));
 
-// What each tab shows and what a click on a card puts into the prompt; null chooses the checkpoint instead.
-export const TABS = [
-  { id: "textual_inversion", label: "Textual Inversion", kind: "embedding", tag: (model) => model.name },
-  { id: "hypernetworks", label: "Hypernetworks", kind: "hypernetwork", tag: (model) => `<hypernet:${model.name}:${weight(model)}>` },
-  { id: "checkpoints", label: "Checkpoints", kind: "checkpoint", tag: null },
-  { id: "lora", label: "Lora", kind: "lora", tag: (model) => `<lora:${model.prompt_name}:${weight(model)}>` },
-];
+// A page of cards as the web UI tells it, ready for use: what a click puts into the prompt; null chooses the checkpoint instead.
+function readable(page) {
+  const fill = (model) => page.tag.replaceAll("{name}", () => model.prompt_name).replaceAll("{multiplier}", () => weight(model));
+  return { ...page, id: page.title.toLowerCase().replace(/[^a-z0-9]+/g, "_"), label: page.title, tag: page.tag === null ? null : fill };
+}
 
 const SORTS = [["name", "Name"], ["path", "Path"], ["created", "Date created"], ["modified", "Date modified"]];
 const REMEMBERED = "atelier-cards";
-const EMPTY = {
-  embedding: "No textual inversion is registered yet.", hypernetwork: "No hypernetwork is registered yet.",
-  checkpoint: "No checkpoint is registered yet.", lora: "No LoRA is registered yet.",
-};
 const base = (family) => (family ?? "").split("-")[0];
 const path = (model) => `${model.folder}/${model.filename}`.toLowerCase();
 
@@ -161,7 +155,7 @@ class Cards {
     this.mark();
     this.rove();
     const rest = hidden ? `${hidden} of another family than the checkpoint ${hidden === 1 ? "is" : "are"} hidden.` : "";
-    this.say(this.models.length === 0 ? EMPTY[this.tab.kind] : shown === 0 && !hidden ? "Nothing matches." : rest);
+    this.say(this.models.length === 0 ? this.tab.empty : shown === 0 && !hidden ? "Nothing matches." : rest);
   }
 
   say(text, bad = false) {
@@ -250,11 +244,12 @@ function remembered() {
   }
 }
 
-// The tabs above the form: Generation, and one for each kind of card.
+// The tabs above the form: Generation, and one for each page of cards that the studio and its extensions have.
 export async function tieCards(results) {
   const strip = await present("#txt2img_extra_tabs");
   const cards = new Cards(await present("#txt2img_extra_networks"), results);
-  const buttons = [{ id: "generation", label: "Generation" }, ...TABS].map((tab) =>
+  const pages = await api("/ui/cards/txt2img.json").catch((refused) => { results.complain(refused.error); return []; });
+  const buttons = [{ id: "generation", label: "Generation" }, ...pages.map(readable)].map((tab) =>
     element("button", { type: "button", role: "tab", id: `txt2img_${tab.id}_tab`, "aria-selected": String(!tab.kind), tabIndex: tab.kind ? -1 : 0, on: { click: () => choose(tab) } }, tab.label));
   function choose(tab) {
     document.body.toggleAttribute("data-cards", Boolean(tab.kind));
