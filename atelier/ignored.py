@@ -32,6 +32,14 @@ _LATER = {
     "override_settings_restore_afterwards": "override_settings hold for one request and are never stored",
     "script_args": "no script was run",
 }
+HONOURED = (
+    frozenset(options.ENGINE_OPTIONS)
+    | options.NAMING_OPTIONS
+    | options.INFOTEXT_OPTIONS
+    | options.RESOLVED_OPTIONS
+    | GRID_OPTIONS
+)
+"""The options that a picture or a grid may depend on."""
 _HIRES = (
     "denoising_strength", "firstphase_width", "firstphase_height", "hr_scale", "hr_upscaler",
     "hr_second_pass_steps",
@@ -71,17 +79,10 @@ def ignored_fields(
     ]
     if request.given("sampler_index") and request.sampler_name:
         found.append(Ignored("sampler_index", "sampler_name is given and wins"))
-    honoured = {
-        *options.ENGINE_OPTIONS,
-        *options.NAMING_OPTIONS,
-        *options.INFOTEXT_OPTIONS,
-        *options.RESOLVED_OPTIONS,
-        *GRID_OPTIONS,
-    }
     found += [
         Ignored(f"override_settings.{name}", "this option is not served yet")
         for name in overrides
-        if name not in honoured
+        if name not in HONOURED
     ]
     if overrides.get("inpainting_mask_weight", 1) != 1:
         reason = "it takes effect with an input picture"

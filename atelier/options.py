@@ -87,6 +87,7 @@ RESOLVED_OPTIONS = frozenset(
         "sd_hypernetwork",
         "extra_networks_default_multiplier",
         "lora_add_hashes_to_infotext",
+        "textual_inversion_add_hashes_to_infotext",
         "lora_functional",
         "lora_in_memory_limit",
     }

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from atelier.processes import exit_with_parent
 from portal.api import errors, files, health
 from portal.api.gate import Gate
-from portal.api.sdapi import lists, model_lists, networks, png_info, progress, txt2img
+from portal.api.sdapi import lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
 from portal.api.security import undeclared
 from portal.api.v1 import audit, auth, endpoints, infotext, jobs, me, model_uploads, models, styles, users
@@ -47,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     infotext.router,
     txt2img.router,
     lists.router,
+    options.router,
     model_lists.router,
     networks.router,
     progress.router,

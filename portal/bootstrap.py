@@ -38,6 +38,7 @@ from portal.services.model_desk import ModelDesk
 from portal.services.model_folders import ModelFolders
 from portal.services.model_uploads import Uploads
 from portal.services.models import Models
+from portal.services.own_settings import OwnSettings
 from portal.services.passwords import Passwords
 from portal.services.ports import Clock, Fleet, Inbox, Secrets, Tasks
 from portal.services.progress import ProgressBoard
@@ -102,6 +103,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         credentials=Credentials(database, identity, sessions, clock),
         trail=Trail(database),
         styles=Styles(database, clock, work.models.publish),
+        own_settings=OwnSettings(database, clock),
         work=work,
     )
 

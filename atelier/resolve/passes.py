@@ -21,6 +21,8 @@ then.
 """
 LEAST_STRENGTH = 0.01
 """The step of the peer's slider. The schedule has steps / strength steps, of which the last are run."""
+REFINER_PASSES = ("first pass", "second pass", "both passes")
+"""What the option `hires_fix_refiner_pass` may be."""
 _NONE = ("", "None", "none")
 _SAME = {"Use same sampler", "Use same scheduler", "Use same checkpoint", "", None}
 
@@ -142,10 +144,8 @@ def refiner(
         raise InvalidRequest(f"{chosen.filename} is an inpainting checkpoint: it cannot refine a picture.")
     naming.of_its_latents(chosen, base, "refiner")
     passes = str(effective.get("hires_fix_refiner_pass") or "second pass")
-    if passes not in ("first pass", "second pass", "both passes"):
-        raise InvalidRequest(
-            "The option 'hires_fix_refiner_pass' is one of first pass, second pass, both passes."
-        )
+    if passes not in REFINER_PASSES:
+        raise InvalidRequest(f"The option 'hires_fix_refiner_pass' is one of {', '.join(REFINER_PASSES)}.")
     return Refiner(
         checkpoint=chosen,
         vae=naming.vae(catalogue, effective.get("sd_vae"), chosen),

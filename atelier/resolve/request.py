@@ -75,7 +75,7 @@ def resolved(
         "hires": second,
         "refiner": refined,
         "networks": first_tags.networks,
-        "format": _format(effective),
+        "format": picture_format(effective),
         "whole_numbers": not answering,
         "infotext_omits": omitted(effective),
     }
@@ -156,7 +156,7 @@ def _check_length(field: str, length: int) -> None:
         )
 
 
-def _format(effective: Mapping[str, Any]) -> PictureFormat:
+def picture_format(effective: Mapping[str, Any]) -> PictureFormat:
     """The file format the options ask for. Raises InvalidRequest."""
     name = str(effective.get("samples_format") or "png").lower().lstrip(".")
     values = {

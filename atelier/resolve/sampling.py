@@ -61,7 +61,8 @@ def engine_settings(request: Txt2ImgPayload, effective: Mapping[str, Any]) -> En
         return EngineSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(place) for place in first["loc"])
+        field = ".".join(str(place) for place in first["loc"])
+        name = next((option for option, its in options.ENGINE_OPTIONS.items() if its == field), field)
         raise InvalidRequest(
             f"The option {name!r} cannot be used: {first['msg']}.", detail={"option": name}
         ) from error

@@ -11,6 +11,7 @@ from portal.db.base import Database
 from portal.services.audit import Trail
 from portal.services.credentials import Credentials
 from portal.services.identity import Identity
+from portal.services.own_settings import OwnSettings
 from portal.services.ports import Clock, Secrets
 from portal.services.sessions import Sessions
 from portal.services.styles import Styles
@@ -34,6 +35,7 @@ class Services:
     credentials: Credentials
     trail: Trail
     styles: Styles
+    own_settings: OwnSettings
     work: Work
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""GET /sdapi/v1/{samplers,schedulers,prompt-styles,scripts,options}: what the peer's clients fill their
+"""GET /sdapi/v1/{samplers,schedulers,prompt-styles,scripts,script-info}: what the peer's clients fill their
 menus with.
 """
 
@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
-from atelier import options as peer_options
-from atelier.contract.models import ModelKind
 from atelier.scripts.catalogue import SCRIPTS
 from atelier.scripts.catalogue import script_info as peer_script_info
 from atelier.vocabulary import SAMPLERS, SCHEDULERS
@@ -60,22 +58,3 @@ def scripts(_caller: Reader) -> dict[str, list[str]]:
 def script_info(_caller: Reader) -> list[dict[str, Any]]:
     """What the served scripts take, in the order of their positional lists."""
     return peer_script_info()
-
-
-@router.get("/options")
-def options(
-    caller: Annotated[Caller, Depends(require_basic("options.read"))], services: ServicesOf
-) -> dict[str, Any]:
-    """Every option of the peer: its default, or what the caller has set, or the studio's standard
-    checkpoint.
-    """
-    effective = dict(peer_options.defaults()) | services.identity.user(caller.user_id).settings
-    checkpoints = services.work.models.listed(ModelKind.CHECKPOINT)
-    chosen = effective.get("sd_model_checkpoint")
-    model = next(
-        (each for each, standard in checkpoints if (each.answers_to(chosen) if chosen else standard)), None
-    )
-    if model is not None:
-        effective["sd_model_checkpoint"] = model.title
-        effective["sd_checkpoint_hash"] = model.sha256
-    return effective
