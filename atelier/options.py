@@ -67,6 +67,7 @@ INFOTEXT_OPTIONS = frozenset(
 RESOLVED_OPTIONS = frozenset(
     {
         "sd_noise_schedule",
+        "sd_vae_overrides_per_model_preferences",
         "hires_fix_refiner_pass",
         "use_old_hires_fix_width_height",
         "refiner_switch_by_sample_steps",

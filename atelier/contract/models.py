@@ -70,6 +70,10 @@ class Catalogue(BaseModel):
 
     models: tuple[ModelRef, ...] = ()
     default_checkpoint: str | None = None
+    preferred_vaes: dict[str, str] = {}
+    """A checkpoint's sha256 -> the file name of the VAE that people prefer for it, "None" for the one inside
+    it.
+    """
     styles: dict[str, tuple[str, str]] = {}
     """Style name -> (prompt, negative prompt)."""
 

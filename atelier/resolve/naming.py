@@ -4,7 +4,8 @@ nearest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from atelier.contract.errors import InvalidRequest, UnknownName
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
@@ -29,14 +30,44 @@ def checkpoint(catalogue: Catalogue, name: object) -> ModelRef:
     return found
 
 
-def vae(catalogue: Catalogue, name: object, of: ModelRef) -> ModelRef | None:
-    """The autoencoder of that name for the checkpoint `of`; None for the one inside it, which "None" says.
-    "Automatic" is the file that lies beside the checkpoint, else the one inside. Raises UnknownName.
+def vae(catalogue: Catalogue, effective: Mapping[str, Any], of: ModelRef) -> ModelRef | None:
+    """The autoencoder that the options name for the checkpoint `of`; None for the one inside it, which "None"
+    says. "Automatic" is the one preferred for the checkpoint, else the file that lies beside it, else the
+    one inside. Without the option `sd_vae_overrides_per_model_preferences` these two win over a name, too.
+    Raises UnknownName.
     """
-    if name in _AUTOMATIC:
-        return _beside(catalogue, of)
-    if name == "None":
-        return None
+    name = effective.get("sd_vae")
+    automatic = name in _AUTOMATIC
+    if automatic or not _name_wins(effective):
+        preferred = catalogue.preferred_vaes.get(of.sha256)
+        if preferred == "None":
+            return None
+        found = catalogue.find(ModelKind.VAE, preferred) if preferred else None
+        found = found or _beside(catalogue, of)
+        if found or automatic:
+            return found
+    return None if name == "None" else _named_vae(catalogue, name)
+
+
+def _name_wins(effective: Mapping[str, Any]) -> bool:
+    return effective.get("sd_vae_overrides_per_model_preferences") is not False
+
+
+def vae_warnings(
+    catalogue: Catalogue, effective: Mapping[str, Any], of: Iterable[ModelRef]
+) -> tuple[str, ...]:
+    """What is to be said of checkpoints whose preferred autoencoder would be used, and is not here."""
+    if effective.get("sd_vae") not in _AUTOMATIC and _name_wins(effective):
+        return ()
+    wanted = [(each, catalogue.preferred_vaes.get(each.sha256)) for each in of]
+    return tuple(
+        f"{each.filename} prefers the VAE {name}, which is not here: it is drawn without."
+        for each, name in wanted
+        if name and name != "None" and catalogue.find(ModelKind.VAE, name) is None
+    )
+
+
+def _named_vae(catalogue: Catalogue, name: object) -> ModelRef:
     found = catalogue.find(ModelKind.VAE, str(name))
     if found is None:
         known = ["Automatic", "None", *(each.filename for each in catalogue.of_kind(ModelKind.VAE))]

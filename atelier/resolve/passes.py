@@ -92,7 +92,7 @@ def hires(
         sampler=sampler.name,
         scheduler=scheduler,
         checkpoint=checkpoint,
-        vae=naming.vae(catalogue, effective.get("sd_vae"), checkpoint) if checkpoint else None,
+        vae=naming.vae(catalogue, effective, checkpoint) if checkpoint else None,
         prompt=texts[0],
         negative_prompt=texts[1],
     )
@@ -148,7 +148,7 @@ def refiner(
         raise InvalidRequest(f"The option 'hires_fix_refiner_pass' is one of {', '.join(REFINER_PASSES)}.")
     return Refiner(
         checkpoint=chosen,
-        vae=naming.vae(catalogue, effective.get("sd_vae"), chosen),
+        vae=naming.vae(catalogue, effective, chosen),
         switch_at=switch_at,
         by_sampling_steps=bool(effective.get("refiner_switch_by_sample_steps")),
         passes=passes,

@@ -12,7 +12,7 @@ from atelier import options
 from atelier.contract import limits
 from atelier.contract.errors import InvalidRequest, LimitExceeded, UnknownName
 from atelier.contract.generation import Txt2ImgPayload
-from atelier.contract.models import Catalogue
+from atelier.contract.models import Catalogue, ModelRef
 from atelier.contract.parts import PictureFormat, ResolvedPart
 from atelier.extension import Hooks
 from atelier.ignored import Ignored, ignored_fields
@@ -64,7 +64,7 @@ def resolved(
     refined = passes.refiner(request, catalogue, base, effective)
     common |= {
         "checkpoint": base,
-        "vae": naming.vae(catalogue, effective.get("sd_vae"), base),
+        "vae": naming.vae(catalogue, effective, base),
         "prompt": texts.prompt,
         "negative_prompt": texts.negative,
         "sampler": sampler.name,
@@ -88,8 +88,15 @@ def resolved(
     parts = tuple(ResolvedPart.model_validate(common | each) for each in numbers)
     ignored = ignored_fields(request, overrides, sampler, catalogue, refines=refined is not None)
     told = first_tags.warnings + (second_tags.warnings if second else ())
+    told += naming.vae_warnings(catalogue, effective, _checkpoints(first))
     warnings = (*dict.fromkeys(told), *size_warnings((common["width"], common["height"]), base))
     return Resolved(parts, warnings, ignored, texts.styles)
+
+
+def _checkpoints(part: ResolvedPart) -> list[ModelRef]:
+    """The checkpoints of a part's passes."""
+    further = (part.hires and part.hires.checkpoint, part.refiner and part.refiner.checkpoint)
+    return [part.checkpoint, *(each for each in further if each)]
 
 
 def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

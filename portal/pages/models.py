@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Query, UploadFile
 from starlette.requests import Request
@@ -65,15 +65,18 @@ def change_model(
     negative_text: Annotated[str, Form(max_length=8_000)] = "",
     preferred_weight: Annotated[str, Form(max_length=20)] = "0",
     family_override: Annotated[str, Form(max_length=40)] = "",
+    vae: Annotated[str | None, Form(max_length=255)] = None,
 ) -> Response:
     """Change what is known of a model, or say why not."""
     try:
-        notes = {
+        notes: dict[str, Any] = {
             "description": description,
             "activation_text": activation_text,
             "negative_text": negative_text,
             "preferred_weight": _number(preferred_weight),
         }
+        if vae is not None:
+            notes["vae"] = vae
         change = ModelChange(name, notes, family_override)
         services.work.desk.change(caller, model_id, change, arrived(request).origin)
     except AtelierError as error:
@@ -139,6 +142,7 @@ def _page(
         models=[(each, preview_url(each)) for each in services.work.desk.records(wanted)],
         kinds=kinds,
         families=FAMILIES,
+        vaes=[each.filename for each, _ in services.work.models.listed(ModelKind.VAE)],
         kind=kind,
         search=search,
         said=said,

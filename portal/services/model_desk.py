@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, undefer
 
 from atelier import modelcard
 from atelier.contract import keys
-from atelier.contract.errors import Conflict, InvalidRequest, NotFound
+from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.jobs import PartState
 from atelier.contract.models import ModelKind, ModelRef
 from atelier.storage.base import BlobStore
@@ -141,7 +141,10 @@ class ModelDesk:
                 check_name(session, ModelKind(row.kind), change.name)
                 row.name = told["name"] = change.name
             if change.notes is not None:
-                row.notes = _notes({**row.notes, **change.notes}).model_dump(exclude_defaults=True)
+                notes = _notes({**row.notes, **change.notes})
+                if "vae" in change.notes:
+                    notes = notes.model_copy(update={"vae": _preferred_vae(session, row, notes.vae)})
+                row.notes = notes.model_dump(exclude_defaults=True)
                 told["notes"] = sorted(change.notes)
             if change.family_override is not None:
                 row.family_override = told["family"] = _family(change.family_override)
@@ -308,6 +311,21 @@ def _notes(values: dict[str, Any]) -> Notes:
         return Notes.model_validate(values)
     except ValueError as error:
         raise InvalidRequest(f"These notes cannot be kept: {error}") from error
+
+
+def _preferred_vae(session: Session, row: Model, name: str) -> str:
+    """The VAE of that name as its file is called. Raises InvalidRequest, UnknownName."""
+    if name in ("", "None"):
+        return name
+    if row.kind != ModelKind.CHECKPOINT.value:
+        raise InvalidRequest(f"{row.filename} is a {row.kind}: only a checkpoint has a preferred VAE.")
+    vaes = [
+        reference(each) for each in session.scalars(select(Model).where(Model.kind == ModelKind.VAE.value))
+    ]
+    found = next((each for each in vaes if each.answers_to(name)), None)
+    if found is None:
+        raise UnknownName.of("VAE", name, ["Automatic", "None", *(each.filename for each in vaes)])
+    return found.filename
 
 
 def _family(given: str) -> str | None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LARGEST_TEXT = 256 * 1024
 """Bytes of a description or a .json beside a model; a longer one is none."""
@@ -22,6 +22,7 @@ _PEERS = {
     "preferred weight": "preferred_weight",
     "negative text": "negative_text",
     "sd version": "sd_version",
+    "vae": "vae",
 }
 """The peer's names in a model's .json."""
 
@@ -40,6 +41,15 @@ class Notes(BaseModel):
     """Written into the negative prompt."""
     sd_version: str = Field("", max_length=40)
     """The base it is said to be for, in the peer's words: SD1, SD2, SDXL, Unknown."""
+    vae: str = Field("", max_length=255)
+    """Of a checkpoint: the file name of the VAE that Automatic takes, "None" for the one inside it, "" for
+    none in particular.
+    """
+
+    @field_validator("vae")
+    @classmethod
+    def _automatic_is_none_in_particular(cls, value: str) -> str:
+        return "" if value == "Automatic" else value
 
 
 def beside(path: Path) -> Notes:

@@ -198,6 +198,7 @@ def catalogue(session: Session, user_id: str | None = None) -> Catalogue:
     return Catalogue(
         models=tuple(reference(row) for row in rows),
         default_checkpoint=standard,
+        preferred_vaes={row.sha256: str(row.notes["vae"]) for row in rows if row.notes.get("vae")},
         styles=styles.texts(session, user_id),
     )
 

@@ -24,6 +24,7 @@ VIEW: dict[str, Any] = {
     "preferred_weight": 0.0,
     "negative_text": "",
     "sd_version": "",
+    "vae": "",
     "preview_url": None,
     "created": 1000.0,
     "modified": 1000.0,

@@ -121,6 +121,30 @@ def test_cards_are_looked_for_sorted_foldered_and_told_about(visit: Visit, stage
     expect(page.locator(".cards-said")).to_contain_text("Make or choose a picture first")
 
 
+def test_a_checkpoints_notes_name_the_vae_it_prefers_and_a_networks_do_not(
+    visit: Visit, stage: Stage
+) -> None:
+    stage.double.permissions = ["models.manage"]
+    ada = visit(stage.url)
+    ada.log_in(*ADA)
+    form = ada.page.locator("#txt2img_edit_model_dialog")
+    open_tab(ada, "Lora")
+    card(ada, "ada").hover()
+    card(ada, "ada").get_by_role("button", name="Edit notes").click()
+    expect(form.get_by_label("Trigger words")).to_be_visible()
+    expect(form.get_by_label("Preferred VAE")).to_be_hidden()
+    form.get_by_role("button", name="Cancel").click()
+    open_tab(ada, "Checkpoints")
+    for chosen, before in (("soft.safetensors", ""), ("None", "soft.safetensors")):
+        card(ada, "painter").hover()
+        card(ada, "painter").get_by_role("button", name="Edit notes").click()
+        expect(form.get_by_label("Preferred VAE")).to_have_value(before)
+        form.get_by_label("Preferred VAE").select_option(chosen)
+        form.get_by_role("button", name="Save").click()
+        expect(form).to_be_hidden()
+    assert [each["vae"] for each in stage.double.models if each["name"] == "painter"] == ["None"]
+
+
 def test_the_tabs_are_those_of_the_installed_extensions_and_go_with_them(
     visit: Visit, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from atelier.contract import keys
-from atelier.contract.models import ModelKind
+from atelier.contract.models import Catalogue, ModelKind
 from portal.app import create_app
 from portal.db.work import Model, Part
 from portal.services import audit
@@ -170,6 +170,36 @@ def test_notes_names_and_the_family_are_an_administrators_to_change(people: Peop
     assert people("root", "PATCH", f"/{second['id']}", json={"standard": True}).json()["standard"]
     assert not people("ann", "GET", f"/{first['id']}").json()["standard"]
     assert people.actions().count("model.change") == 5
+
+
+def test_a_checkpoints_preferred_vae_is_kept_checked_and_published(people: People, tmp_path: Path) -> None:
+    (tmp_path / "dream.json").write_text(json.dumps({"vae": "soft.safetensors", "notes": "n"}))
+    people.studio.work.models.register(
+        audit.SYSTEM,
+        ModelFile(safetensors(tmp_path / "dream.safetensors", CHECKPOINT_KEYS), ModelKind.CHECKPOINT),
+    )
+    [dream] = people("ann", "GET", "?kind=checkpoint").json()
+    assert (dream["vae"], dream["notes"]) == ("soft.safetensors", "n")
+    vae = {"decoder.conv_in.weight": [4, 4], "encoder.conv_in.weight": [4, 3]}
+    soft = people.upload(safetensors(tmp_path / "soft.safetensors", vae), kind="vae").json()
+    place = f"/{dream['id']}"
+    for given, kept in (("soft", "soft.safetensors"), ("None", "None"), ("Automatic", "")):
+        assert people("root", "PATCH", place, json={"vae": given}).json()["vae"] == kept
+    refused = people("root", "PATCH", place, json={"vae": "sofd.pt"})
+    assert refused.status_code == 422 and "'soft.safetensors'" in refused.json()["error"]["message"]
+    assert people("root", "PATCH", f"/{soft['id']}", json={"vae": "soft"}).status_code == 422
+    assert people("ann", "PATCH", place, json={"vae": "None"}).status_code == 403
+    login = {"username": "root", "password": PASSWORD}
+    same = {"Sec-Fetch-Site": "same-origin"}
+    people.client.post("/portal/login", data=login, headers=same, follow_redirects=False)
+    form = {"name": dream["name"], "vae": "soft.safetensors"}
+    place = f"/portal/models/{dream['id']}"
+    assert people.client.post(place, data=form, headers=same, follow_redirects=False).status_code == 303
+    page = people.client.get("/portal/models?kind=checkpoint").text
+    assert "<option selected>soft.safetensors</option>" in page.split('name="vae"')[1].split("</select>")[0]
+    people.studio.work.models.publish("local")
+    published = Catalogue.model_validate_json(people.studio.store.get(keys.catalogue("local")))
+    assert published.preferred_vaes == {dream["sha256"]: "soft.safetensors"}
 
 
 def test_a_preview_is_encoded_anew_and_comes_from_a_file_or_ones_own_picture(

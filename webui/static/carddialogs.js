@@ -54,12 +54,14 @@ export function editDialog(saved) {
   const negative = element("input", { type: "text", maxLength: 4000 });
   const notes = element("textarea", { rows: 3, maxLength: 20000 });
   const family = element("select", {});
+  const vae = element("select", {});
+  const preferredVae = labelled("Preferred VAE", vae);
   const said = element("p", { class: "said bad", role: "alert", hidden: true });
   const form = element(
     "form", { method: "dialog" },
     labelled("Name", name), labelled("Description", description), labelled("Trigger words", words), chips,
     element("div", { class: "two" }, labelled("Preferred weight (0: the usual 1)", weight), labelled("Family", family)),
-    labelled("Negative prompt", negative), labelled("Notes", notes), said,
+    preferredVae, labelled("Negative prompt", negative), labelled("Notes", notes), said,
     element("div", { class: "buttons end" }, element("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"), element("button", { type: "submit", class: "main" }, "Save")),
   );
   const dialog = element("dialog", { class: "sheet", id: "txt2img_edit_model_dialog", "aria-labelledby": "edit-model-title" }, element("h2", { id: "edit-model-title" }, "Notes"), form);
@@ -70,6 +72,7 @@ export function editDialog(saved) {
     show(said, false);
     const body = { name: name.value, description: description.value, activation_text: words.value, preferred_weight: Number(weight.value) || 0, negative_text: negative.value, notes: notes.value };
     if (family.value !== (model.family_override ?? "")) body.family_override = family.value;
+    if (model.kind === "checkpoint" && vae.value !== model.vae) body.vae = vae.value;
     try {
       const changed = await send("PATCH", address(model), body);
       dialog.close();
@@ -92,11 +95,21 @@ export function editDialog(saved) {
     const detected = `As the file says (${familyName(model.detected_family) || "unknown"})`;
     family.replaceChildren(element("option", { value: "" }, detected), ...FAMILIES.map((each) => element("option", { value: each }, familyName(each))));
     family.value = model.family_override ?? "";
+    show(preferredVae, model.kind === "checkpoint");
+    if (model.kind === "checkpoint") chooseVae(vae, model.vae, await api("/api/v1/models?kind=vae").catch(() => []));
     chips.replaceChildren();
     dialog.showModal();
     const { suggested_words: suggested } = await api(address(model)).catch(() => ({ suggested_words: [] }));
     if (model === chosen) chips.replaceChildren(...suggested.slice(0, 24).map(chip));
   };
+}
+
+// Fills the list of VAEs; one that is not here any more stays in it while it is the preferred one.
+function chooseVae(list, preferred, vaes) {
+  const names = ["None", ...vaes.map((each) => each.filename)];
+  if (preferred && !names.includes(preferred)) names.push(preferred);
+  list.replaceChildren(element("option", { value: "" }, "Automatic"), ...names.map((name) => element("option", { value: name }, name)));
+  list.value = preferred;
 }
 
 function labelled(text, control) {

@@ -63,6 +63,10 @@ class ModelView(BaseModel):
     """0 where nobody prefers one."""
     negative_text: str
     sd_version: str
+    vae: str
+    """Of a checkpoint: the VAE that is used where a request leaves the choice; "None": the one inside it; "":
+    none in particular.
+    """
     preview_url: str | None
     created: float
     modified: float
@@ -120,6 +124,7 @@ class ModelPatch(BaseModel):
     preferred_weight: float | None = Field(None, allow_inf_nan=False)
     negative_text: str | None = None
     sd_version: str | None = None
+    vae: str | None = None
     family_override: str | None = None
     standard: bool = False
 
@@ -194,8 +199,8 @@ def model(model_id: str, _caller: Reader, services: ServicesOf) -> ModelDetails:
 def change_model(
     model_id: str, body: ModelPatch, request: Request, caller: Keeper, services: ServicesOf
 ) -> ModelView:
-    """Change a model's name, notes, trigger words, preferred weight or family, or make it the standard
-    one.
+    """Change a model's name, notes, trigger words, preferred weight or VAE, or family, or make it the
+    standard one.
     """
     return ModelView.of(services.work.desk.change(caller, model_id, body.change, arrived(request).origin))
 

@@ -199,6 +199,46 @@ def test_the_automatic_vae_is_the_file_named_after_the_checkpoint(
     assert (f"VAE: {found}" in told and "VAE hash: " in told) if found else "VAE" not in told
 
 
+@pytest.mark.parametrize(
+    ("preferred", "sd_vae", "named_wins", "found"),
+    [
+        ("alt_vae.safetensors", "Automatic", True, "alt_vae.safetensors"),
+        ("alt_vae", None, True, "alt_vae.safetensors"),
+        ("None", "Automatic", True, None),
+        ("", "Automatic", True, "oracle.vae.pt"),
+        ("alt_vae.safetensors", "None", True, None),
+        ("alt_vae.safetensors", "oracle.vae.pt", True, "oracle.vae.pt"),
+        ("alt_vae.safetensors", "oracle.vae.pt", False, "alt_vae.safetensors"),
+        ("None", "alt_vae", False, None),
+        ("", "alt_vae", False, "oracle.vae.pt"),
+    ],
+)
+def test_the_vae_preferred_for_a_checkpoint_is_the_automatic_one(
+    preferred: str, sd_vae: str | None, named_wins: bool, found: str | None
+) -> None:
+    catalogue = beside("oracle.vae.pt")
+    [oracle] = [each for each in catalogue.of_kind(ModelKind.CHECKPOINT) if each.name == "oracle"]
+    catalogue = catalogue.model_copy(update={"preferred_vaes": {oracle.sha256: preferred}})
+    options = {"sd_vae": sd_vae, "sd_vae_overrides_per_model_preferences": named_wins}
+    result = resolve_txt2img({"prompt": "x", "override_settings": options}, catalogue)
+    assert (result.parts[0].vae and result.parts[0].vae.filename) == found
+    assert result.warnings == () and result.ignored == ()
+
+
+def test_a_preferred_vae_that_is_gone_is_told_and_a_named_one_with_no_preference_still_counts() -> None:
+    [oracle, other] = CATALOGUE.of_kind(ModelKind.CHECKPOINT)[:2]
+    catalogue = CATALOGUE.model_copy(update={"preferred_vaes": {oracle.sha256: "gone.pt"}})
+    result = resolve_txt2img({"prompt": "x"}, catalogue, model=oracle.title)
+    assert result.parts[0].vae is None
+    assert result.warnings == (
+        f"{oracle.filename} prefers the VAE gone.pt, which is not here: it is drawn without.",
+    )
+    options = {"sd_vae": "alt_vae", "sd_vae_overrides_per_model_preferences": False}
+    named = resolve_txt2img({"override_settings": options}, catalogue, model=other.title)
+    assert named.parts[0].vae and named.parts[0].vae.filename == "alt_vae.safetensors"
+    assert named.warnings == ()
+
+
 def test_every_checkpoint_of_a_part_has_its_own_automatic_vae() -> None:
     request = {"prompt": "x", "refiner_checkpoint": "oracle_b", "refiner_switch_at": 0.5}
     second = {"enable_hr": True, "hr_checkpoint_name": "oracle_b", "hr_scale": 2, "denoising_strength": 0.5}
