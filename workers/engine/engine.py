@@ -33,6 +33,7 @@ from workers.engine.networks.binding import (
 )
 from workers.engine.networks_at_work import NetworksAtWork
 from workers.engine.preparation import MOST_ROWS, rows_of
+from workers.engine.text.encoder import MOST_BYTES
 from workers.engine.turns import Turns
 
 READERS = 4
@@ -85,7 +86,8 @@ class Engine:
         self._pinned = device.startswith("cuda")
         self._host = HostCache(self._memory // 2)
         recorded = cuda_graphs.runner(device, graphs, self._memory // 8)
-        self._networks = NetworksAtWork(device, self._dtype, slots, recorded)
+        prompts = min(MOST_BYTES, self._memory // 32)
+        self._networks = NetworksAtWork(device, self._dtype, slots, recorded, prompt_bytes=prompts)
         self._executor = Executor(
             self._networks, turns or Turns(), most_rows=MOST_ROWS, memory=self._memory // 2
         )

@@ -18,15 +18,23 @@ from workers.engine.models import Models
 from workers.engine.preview import LatentMap, fit
 from workers.engine.rows import Context, Decode, Encode, Row
 from workers.engine.slots import Slot, SlotPool
-from workers.engine.text.encoder import PromptCache, TextOptions, encode
+from workers.engine.text.encoder import MOST_BYTES, PromptCache, TextOptions, encode
 from workers.engine.text.prompts import Encode as EncodeText
 
 
 class NetworksAtWork:
-    """Everything that runs a network. For the executor's thread alone."""
+    """Everything that runs a network. For the executor's thread alone. `prompt_bytes`: of encoded prompts
+    that are remembered.
+    """
 
     def __init__(
-        self, device: str, dtype: torch.dtype, slots: int, graphs: GraphRunner | None = None
+        self,
+        device: str,
+        dtype: torch.dtype,
+        slots: int,
+        graphs: GraphRunner | None = None,
+        *,
+        prompt_bytes: int = MOST_BYTES,
     ) -> None:
         self._device, self._dtype, self._graphs = device, dtype, graphs
         self.itemsize = dtype.itemsize
@@ -34,7 +42,7 @@ class NetworksAtWork:
         self.texts = SlotPool(device, dtype, slots)
         self.vaes = SlotPool(device, dtype, slots)
         self._whole_vaes = SlotPool(device, torch.float32, 1)
-        self._prompts = PromptCache()
+        self._prompts = PromptCache(prompt_bytes)
         self._maps: dict[str, LatentMap] = {}
 
     @property

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from atelier.prompt import chunks, tokens
+from workers.engine.rows import Context
 from workers.engine.text import emphasis
+from workers.engine.text.encoder import PromptCache, TextOptions
 
 RED = tokens.encode("red")[0]
 
@@ -87,3 +89,20 @@ def test_an_encoding_of_mean_zero_is_weighted_without_becoming_nothing() -> None
     weights = torch.ones(77)
     weights[5] = 1.5
     assert bool(torch.isfinite(emphasis.apply(state, weights, "Original")).all())
+
+
+def test_prompts_are_remembered_by_their_last_use_and_within_a_bound() -> None:
+    plain, skipped = TextOptions(), TextOptions(clip_skip=2)
+    contexts = [Context(torch.zeros(77, 8)) for _ in range(4)]
+    cache = PromptCache(2 * contexts[0].tensor.nbytes)
+    cache.put("weights", "a dog", plain, contexts[0])
+    cache.put("weights", "a dog", skipped, contexts[1])
+    assert cache.get("weights", "a dog", plain) is contexts[0]
+    cache.put("other weights", "a dog", plain, contexts[2])
+    assert cache.get("weights", "a dog", skipped) is None
+    assert cache.get("weights", "a dog", plain) is contexts[0]
+    assert cache.get("other weights", "a dog", plain) is contexts[2]
+    large = Context(torch.zeros(7 * 77, 8))
+    cache.put("weights", "a long story", plain, large)
+    assert cache.get("weights", "a long story", plain) is large
+    assert cache.get("weights", "a dog", plain) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def read(path: Path, wanted: Callable[[str], bool], *, pinned: bool = False) -> 
     for name, entry in chosen.items():
         places[name] = total
         total += -(-(entry.end - entry.start) // _ALIGNMENT) * _ALIGNMENT
-    room = torch.empty(total, dtype=torch.uint8, pin_memory=pinned)
+    room = _room(total, pinned=pinned)
     tensors: Tensors = {}
     try:
         with path.open("rb") as source:
@@ -46,6 +47,16 @@ def read(path: Path, wanted: Callable[[str], bool], *, pinned: bool = False) -> 
     except OSError as error:
         raise ModelUnusable(f"{path.name} cannot be read: {error}.") from error
     return tensors, header
+
+
+def _room(size: int, *, pinned: bool) -> torch.Tensor:
+    """[size] uint8. Pages of their own: a heap would keep those of a small model's file when it is forgotten,
+    and a worker would grow as it changes models.
+    """
+    if pinned or not size:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=torch.uint8)
 
 
 def _fill(descriptor: int, part: torch.Tensor, offset: int) -> None:
