@@ -4,7 +4,6 @@ test says.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from portal.db.work import Attempt, Model, Part
 from portal.services import audit
 from portal.services.accept import Limits
 from portal.services.callers import Caller
-from portal.services.passwords import Passwords
 from portal.services.permissions import permissions_of
 from portal.services.ports import EndpointSpec, Submission
 from portal.settings import load
+from tests.quick_passwords import quick_passwords
 
 PAYLOAD: dict[str, Any] = {
     "prompt": "a red circle on a blue background",
@@ -35,12 +34,6 @@ PAYLOAD: dict[str, Any] = {
     "height": 64,
     "seed": 7,
 }
-
-
-@functools.cache
-def _passwords() -> Passwords:
-    """One for all: making it costs as much as a login."""
-    return Passwords(12)
 
 
 class Studio:
@@ -61,7 +54,7 @@ class Studio:
             inbox=self.inbox,
             fleet=self.fleet,
             limits=limits,
-            passwords=_passwords(),
+            passwords=quick_passwords(),
         )
         self.database = self.services.database
         self.work = self.services.work

@@ -19,6 +19,7 @@ from portal.services import audit
 from portal.services.models import ModelFile
 from portal.services.ports import EndpointSpec, EndpointState
 from portal.settings import load
+from tests.quick_passwords import quick_passwords
 from tests.waiting import eventually
 
 PASSWORD = "a long enough password"
@@ -42,7 +43,8 @@ class LivePortal:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        self.services = build(load(data_dir=data_dir, portal_port=port, worker_device="cpu"))
+        settings = load(data_dir=data_dir, portal_port=port, worker_device="cpu")
+        self.services = build(settings, passwords=quick_passwords())
         upgrade(self.services.database)
         for name, role in (("ann", "designer"), ("bob", "designer"), ("root", "admin")):
             self.services.identity.create(audit.SYSTEM, name, PASSWORD, role)

@@ -18,12 +18,14 @@ from atelier.contract.errors import (
     TooManyRequests,
     UnknownName,
 )
+from portal.bootstrap import build
 from portal.db.base import Base, Database
 from portal.db.identity import AuditEntry, User
 from portal.db.migrate import upgrade
 from portal.services import audit
 from portal.services.audit import Origin
 from portal.services.identity import Change
+from portal.settings import load
 from tests.jobs_studio import Studio
 
 PASSWORD = "a long enough password"
@@ -64,6 +66,17 @@ def test_a_wrong_password_and_an_unknown_name_are_told_alike(studio: Studio, nam
 
 def test_a_password_is_stored_as_an_argon2id_hash(studio: Studio) -> None:
     assert user(studio, "ann").password_hash.startswith("$argon2id$")
+
+
+def test_a_studio_hashes_at_the_cost_its_library_recommends(tmp_path: Path) -> None:
+    services = build(load(data_dir=tmp_path, roles=("api",)))
+    try:
+        upgrade(services.database)
+        made = services.identity.create(audit.SYSTEM, "ann", PASSWORD, "designer")
+        assert made.password_hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+        assert services.identity.log_in("ann", PASSWORD, ORIGIN)[0].id == made.id
+    finally:
+        services.database.close()
 
 
 @pytest.mark.parametrize("password", ["short", "ann", "password1234", "x" * 2000])
