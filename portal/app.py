@@ -23,6 +23,7 @@ from portal.api.v1 import audit, auth, endpoints, infotext, jobs, me, model_uplo
 from portal.bootstrap import build
 from portal.db.migrate import pending
 from portal.pages import admin, docs, login
+from portal.pages import audit as audit_page
 from portal.pages import models as models_page
 from portal.pages.rendering import as_page
 from portal.services.container import Services
@@ -32,6 +33,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     login.router,
     admin.router,
+    audit_page.router,
     models_page.router,
     docs.router,
     auth.router,

@@ -18,8 +18,8 @@ from portal.adapters.local.secrets import FileSecrets
 from portal.adapters.local.tasks import LocalTasks
 from portal.adapters.local.worker_process import Launch
 from portal.db.base import Database
+from portal.services import audit
 from portal.services.accept import Acceptance, Limits
-from portal.services.audit import Trail
 from portal.services.changes import Changes
 from portal.services.completion import Completions
 from portal.services.container import DISPATCHER, Services
@@ -46,6 +46,7 @@ from portal.services.sessions import Sessions
 from portal.services.styles import Styles
 from portal.services.throttle import LoginThrottle
 from portal.services.tokens import AccessTokens
+from portal.services.trail import Trail
 from portal.services.work import Work
 from portal.settings import Settings
 
@@ -53,6 +54,8 @@ SIGNING_KEY = "signing-key"
 """The secret that signs access tokens."""
 JOB_KEY = "job-key"
 """The secret that signs bodies for workers; both sides use the bytes of its hexadecimal digits."""
+AUDIT_KEY = "audit-key"
+"""The secret that seals the audit trail."""
 DAY, MINUTE = 86_400.0, 60.0
 
 
@@ -79,6 +82,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
     clock = given.clock or SystemClock()
     secrets = given.secrets or FileSecrets(settings.secrets_dir)
     database = given.database or open_database(settings)
+    audit.keep(database, secrets.get(AUDIT_KEY))
     store = given.store or open_store(settings.store)
     sessions = Sessions(
         database,
@@ -101,7 +105,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         sessions=sessions,
         identity=identity,
         credentials=Credentials(database, identity, sessions, clock),
-        trail=Trail(database),
+        trail=Trail(database, secrets.get(AUDIT_KEY)),
         styles=Styles(database, clock, work.models.publish),
         own_settings=OwnSettings(database, clock),
         work=work,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
@@ -64,9 +65,10 @@ class Guard:
         caller = identify(
             request, services, allow_cookie=not (self._program or for_programs(request.url.path))
         )
+        caller = replace(caller, origin=arrived(request).origin)
         request.state.caller = caller
         if not caller.may(self.permission):
-            services.identity.note_denied(caller, self.permission, arrived(request).origin)
+            services.identity.note_denied(caller, self.permission)
         caller.demand(self.permission)
         return caller
 

@@ -59,7 +59,9 @@ class Database:
         self.engine = (
             _sqlite_engine(self.url) if self.is_sqlite else create_engine(self.url, pool_pre_ping=True)
         )
-        self._writing = sessionmaker(self.engine, expire_on_commit=False)
+        self.info: dict[Any, Any] = {}
+        """What every writing session carries in its own `info`."""
+        self._writing = sessionmaker(self.engine, expire_on_commit=False, info=self.info)
         self._reading = sessionmaker(
             self.engine.execution_options(atelier_reads=True), expire_on_commit=False
         )

@@ -1,14 +1,11 @@
-"""Who may come in, with what, and what they did: users, sessions, API keys, failed logins, the audit
-trail.
-"""
+"""Who may come in, and with what: users, sessions, API keys, failed logins."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, event
-from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapped, Mapper, mapped_column, relationship
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.db.base import ID, Base, new_id
 
@@ -103,35 +100,3 @@ class LoginFailure(Base):
     window_started: Mapped[float]
     strikes: Mapped[int] = mapped_column(default=0)
     blocked_until: Mapped[float | None]
-
-
-class AuditEntry(Base):
-    """One thing somebody did, or tried. Rows are only ever added."""
-
-    __tablename__ = "audit_entries"
-    __table_args__ = (
-        Index("ix_audit_entries_at", "at"),
-        Index("ix_audit_entries_actor_id_id", "actor_id", "id"),
-    )
-
-    id: Mapped[int] = mapped_column(
-        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
-    )
-    at: Mapped[float]
-    actor_id: Mapped[str | None] = mapped_column(ID)
-    """No foreign key: the trail outlives its people."""
-    actor_name: Mapped[str] = mapped_column(String(64))
-    action: Mapped[str] = mapped_column(String(64))
-    object: Mapped[str] = mapped_column(String(160))
-    result: Mapped[str] = mapped_column(String(32))
-    request_id: Mapped[str] = mapped_column(String(64))
-    ip: Mapped[str] = mapped_column(String(64))
-    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
-
-
-def _refuse_change(_mapper: Mapper[AuditEntry], _connection: Connection, entry: AuditEntry) -> None:
-    raise PermissionError(f"audit entry {entry.id} cannot be changed or removed")
-
-
-event.listen(AuditEntry, "before_update", _refuse_change)
-event.listen(AuditEntry, "before_delete", _refuse_change)

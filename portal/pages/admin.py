@@ -1,6 +1,4 @@
-"""/portal/: the overview, and what administrators look after: users, endpoints, jobs, the audit
-trail.
-"""
+"""/portal/: the overview, and what administrators look after: users, endpoints and jobs."""
 
 from __future__ import annotations
 
@@ -123,21 +121,6 @@ def jobs(
     found, following = services.work.jobs.listed(caller, cursor=cursor, limit=50, everybody=True)
     owners = services.identity.owners_of(each.id for each in found)
     return page(request, "jobs.html", jobs=found, owners=owners, following=following)
-
-
-@router.get("/audit")
-def audit(
-    request: Request,
-    _caller: Annotated[Caller, Depends(require("audit.read"))],
-    services: ServicesOf,
-    action: Annotated[str, Query(max_length=64)] = "",
-    actor: Annotated[str, Query(max_length=64)] = "",
-    before: int | None = None,
-) -> Response:
-    """Who did what, newest first."""
-    found = services.trail.entries(action=action, actor_name=actor, before=before, limit=100)
-    following = found[-1].id if len(found) == 100 else None
-    return page(request, "audit.html", trail=found, action=action, actor=actor, following=following)
 
 
 def _users(request: Request, services: Services, *, status_code: int = 200, **values: str) -> Response:

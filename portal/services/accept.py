@@ -165,8 +165,7 @@ class Acceptance:
             caller,
             "job.accept",
             f"job:{job.id}",
-            request_id=origin.request_id,
-            ip=origin.ip,
+            origin=origin,
             details=counts,
         )
         return job.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from atelier.contract.errors import NotPermitted
+from portal.services.audit import NOWHERE, Origin
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Caller:
     """The login this came from; None for a password or API key sent along."""
     expires_at: float | None = None
     """Unix seconds until which the credential itself is good; None where it has no end."""
+    origin: Origin = field(default=NOWHERE, repr=False, compare=False)
+    """Where this request came from."""
 
     def may(self, permission: str) -> bool:
         """Whether the caller has `permission`."""

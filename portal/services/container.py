@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
-from portal.services.audit import Trail
 from portal.services.credentials import Credentials
 from portal.services.identity import Identity
 from portal.services.own_settings import OwnSettings
 from portal.services.ports import Clock, Secrets
 from portal.services.sessions import Sessions
 from portal.services.styles import Styles
+from portal.services.trail import Trail
 from portal.services.work import Work
 from portal.settings import Settings
 

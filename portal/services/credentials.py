@@ -172,8 +172,7 @@ class Credentials:
             caller,
             action,
             f"key:{key.id}",
-            request_id=origin.request_id,
-            ip=origin.ip,
+            origin=origin,
             details={"name": key.name, "scopes": key.scopes},
             at=self._clock.now(),
         )

@@ -127,9 +127,7 @@ class Identity:
             with self._database.session() as session:
                 session.add(user)
                 session.flush()
-                self._note(
-                    session, actor, "user.create", f"user:{user.id}", "done", origin, username=name, role=role
-                )
+                self._note(session, actor, "user.create", f"user:{user.id}", "done", origin, name, role=role)
         except IntegrityError as error:
             raise Conflict(f"There is already a user named {name!r}.") from error
         return user
@@ -153,7 +151,7 @@ class Identity:
                     f"user:{user.id}",
                     "done",
                     origin,
-                    username=user.username,
+                    user.username,
                     **changed,
                 )
         self._sessions.forget()
@@ -203,10 +201,12 @@ class Identity:
                 self._note(session, actor, "logout", f"session:{family.id}", "done", origin)
         self._sessions.forget()
 
-    def note_denied(self, actor: Actor, permission: str, origin: Origin) -> None:
+    def note_denied(self, actor: Actor, permission: str) -> None:
         """Somebody tried what they may not."""
         with self._database.session() as session:
-            self._note(session, actor, "permission.denied", f"permission:{permission}", "refused", origin)
+            self._note(
+                session, actor, "permission.denied", f"permission:{permission}", "refused", actor.origin
+            )
 
     def _apply(self, user: User, change: Change) -> dict[str, object]:
         """Make the change on the row; what changed, as the audit trail tells it."""
@@ -238,19 +238,12 @@ class Identity:
         object: str,
         result: str,
         origin: Origin,
+        subject: str = "",
         **details: object,
     ) -> None:
         now = self._clock.now()
         audit.record(
-            session,
-            actor,
-            action,
-            object,
-            result,
-            request_id=origin.request_id,
-            ip=origin.ip,
-            details=details,
-            at=now,
+            session, actor, action, object, result, subject=subject, origin=origin, details=details, at=now
         )
 
 

@@ -14,6 +14,7 @@ from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import Action, EndpointControl, PartControl
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
+from portal.db.identity import User
 from portal.db.work import Attempt, Job, Part, Picture
 from portal.domain.states import after, on_action, outranks, tells_worker
 from portal.services import audit
@@ -56,14 +57,13 @@ class Actions:
             if action is Action.CANCEL:
                 dropped = _discard(session, job_id)
             derive(session, job_id, self._clock.now())
-            where = origin or audit.Origin()
             audit.record(
                 session,
                 caller,
                 f"job.{action.value}",
                 f"job:{job_id}",
-                request_id=where.request_id,
-                ip=where.ip,
+                subject=_whose(session, caller, job),
+                origin=origin,
             )
         for part_id, control in told:
             self._store.put(keys.part_control(job_id, part_id), control.model_dump_json().encode())
@@ -138,6 +138,13 @@ def controlled(session: Session, caller: Caller, job_id: str) -> Job:
     if job is None or not (job.owner_id == caller.user_id or caller.may("jobs.control_all")):
         raise NotFound("There is no such job.")
     return job
+
+
+def _whose(session: Session, caller: Caller, job: Job) -> str:
+    """The name of the job's owner where that is somebody else than the caller."""
+    if job.owner_id == caller.user_id:
+        return ""
+    return session.scalar(select(User.username).where(User.id == job.owner_id)) or ""
 
 
 def _apply(part: Part, action: Action) -> PartControl | None:

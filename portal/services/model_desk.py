@@ -337,15 +337,7 @@ def _family(given: str) -> str | None:
 def _record(
     session: Session, actor: audit.Actor, action: str, name: str, origin: audit.Origin, told: dict[str, Any]
 ) -> None:
-    audit.record(
-        session,
-        actor,
-        action,
-        f"model:{name}",
-        request_id=origin.request_id,
-        ip=origin.ip,
-        details=told,
-    )
+    audit.record(session, actor, action, f"model:{name}", origin=origin, details=told)
 
 
 def _named(session: Session, sha256: str) -> bool:

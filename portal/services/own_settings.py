@@ -49,8 +49,7 @@ class OwnSettings:
                     caller,
                     "settings.change",
                     f"user:{user.id}",
-                    request_id=origin.request_id,
-                    ip=origin.ip,
+                    origin=origin,
                     details={"options": sorted(wanted.changes)},
                     at=self._clock.now(),
                 )

@@ -116,8 +116,7 @@ class Sessions:
                 "session.reuse",
                 f"session:{family.id}",
                 "revoked",
-                request_id=origin.request_id,
-                ip=origin.ip,
+                origin=origin,
                 at=now,
             )
             return None

@@ -248,6 +248,4 @@ def _check(style: PromptStyle) -> None:
 def _note(
     session: Session, actor: audit.Actor, action: str, what: str, origin: audit.Origin, **details: int | bool
 ) -> None:
-    audit.record(
-        session, actor, action, what, request_id=origin.request_id, ip=origin.ip, details=dict(details)
-    )
+    audit.record(session, actor, action, what, origin=origin, details=dict(details))

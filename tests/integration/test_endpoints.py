@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from atelier.contract import keys
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, WorkerUnavailable
-from portal.db.identity import AuditEntry
+from portal.db.audit import AuditEntry
 from portal.services import audit
 from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus
 from tests.jobs_studio import Studio

@@ -19,8 +19,9 @@ from atelier.contract.errors import (
     UnknownName,
 )
 from portal.bootstrap import build
+from portal.db.audit import AuditEntry
 from portal.db.base import Base, Database
-from portal.db.identity import AuditEntry, User
+from portal.db.identity import User
 from portal.db.migrate import upgrade
 from portal.services import audit
 from portal.services.audit import Origin

@@ -19,7 +19,7 @@ from atelier.contract.errors import (
     UnknownName,
 )
 from atelier.contract.jobs import JobRequest, JobState
-from portal.db.identity import AuditEntry
+from portal.db.audit import AuditEntry
 from portal.db.work import IdempotencyKey, Job, Part
 from portal.services import accept, audit
 from portal.services.accept import Limits

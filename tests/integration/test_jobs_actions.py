@@ -12,7 +12,7 @@ from atelier.contract import keys
 from atelier.contract.errors import NotFound, WorkerUnavailable
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import Action, EndpointControl, PartControl
-from portal.db.identity import AuditEntry
+from portal.db.audit import AuditEntry
 from portal.services import audit
 from portal.services.callers import Caller
 from portal.services.ports import Submission

@@ -105,7 +105,7 @@ def import_styles(
     """Take in a styles.csv, sent as the body. A style of a name that is there is replaced; rows that cannot
     be kept are told with the reason.
     """
-    _allow(caller, scope, services, request)
+    _allow(caller, scope, services)
     intake = services.styles.take_in(caller, scope, file, arrived(request).origin)
     return IntakeOut.model_validate(asdict(intake))
 
@@ -130,7 +130,7 @@ def save_style(
     scope: Scope = Scope.OWN,
 ) -> StyleOut:
     """Make a style, or replace the one of that name."""
-    _allow(caller, scope, services, request)
+    _allow(caller, scope, services)
     style = PromptStyle(name, body.prompt, body.negative_prompt)
     return _out(services.styles.save(caller, scope, style, arrived(request).origin))
 
@@ -140,14 +140,14 @@ def delete_style(
     name: str, request: Request, caller: Changer, services: ServicesOf, scope: Scope = Scope.OWN
 ) -> None:
     """Take a style away."""
-    _allow(caller, scope, services, request)
+    _allow(caller, scope, services)
     services.styles.delete(caller, scope, name, arrived(request).origin)
 
 
-def _allow(caller: Caller, scope: Scope, services: Services, request: Request) -> None:
+def _allow(caller: Caller, scope: Scope, services: Services) -> None:
     """Raise NotPermitted for a change of the studio's styles by somebody who may not."""
     if scope is Scope.STUDIO and not caller.may(_STUDIO):
-        services.identity.note_denied(caller, _STUDIO, arrived(request).origin)
+        services.identity.note_denied(caller, _STUDIO)
         caller.demand(_STUDIO)
 
 
