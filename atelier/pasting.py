@@ -18,7 +18,9 @@ from atelier.contract.generation import Txt2ImgPayload
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
 from atelier.contract.parts import EngineSettings
 from atelier.ignored import Ignored
+from atelier.infotext import networks
 from atelier.infotext.values import Nonsense, Reader, real, text, truth, whole
+from atelier.pasted_networks import NETWORK_HASHES, named_by_hash, told
 from atelier.vocabulary import find_sampler, find_scheduler
 
 OPTION_LABELS: Mapping[str, str] = MappingProxyType(
@@ -94,12 +96,19 @@ def paste(
     """(the parsed entries, what they set) of an infotext, for somebody with these `settings` (option ->
     value).
 
-    Styles of the catalogue are found in the prompts and LoRAs by their hashes. Never raises.
+    Styles of the catalogue are found in the prompts; LoRAs, embeddings and hypernetworks by their hashes,
+    whatever they are called here. Never raises.
     """
     how = str(settings.get("infotext_styles", options.defaults()["infotext_styles"]))
     styles = catalogue.styles if catalogue is not None and how != "Ignore" else {}
-    loras = catalogue.of_kind(ModelKind.LORA) if catalogue is not None else []
-    parsed = infotexts.parse(text, styles=styles, loras={each.short_hash: each.name for each in loras})
+    here = {label: named_by_hash(catalogue, kind) for label, kind in NETWORK_HASHES.items()}
+    parsed = infotexts.parse(
+        text,
+        styles=styles,
+        loras=here[networks.LORAS],
+        embeddings=here[networks.EMBEDDINGS],
+        hypernetworks=here[networks.HYPERNETWORKS],
+    )
     for label in settings.get("infotext_skip_pasting") or ():
         parsed.pop(label, None)
     if how == "Discard":
@@ -153,7 +162,7 @@ def fields(
     reading.second_pass()
     reading.refiner()
     overrides = _overrides(reading, dict(options.defaults()) | dict(settings))
-    return Pasted(reading.fields, overrides, tuple(reading.ignored))
+    return Pasted(reading.fields, overrides, (*reading.ignored, *told(parsed, catalogue)))
 
 
 class _Reading:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from atelier.contract.limits import MAX_PROMPT_CHARACTERS
-from atelier.infotext import grammar, versions
+from atelier.infotext import grammar, networks, versions
+from atelier.infotext.networks import Names
 from atelier.prompt import attention
 from atelier.prompt import styles as prompt_styles
 
@@ -20,7 +21,6 @@ Styles = Mapping[str, tuple[str, str]]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _SIZE = re.compile(r"(\d+)x(\d+)\Z")
 _NEGATIVE = "Negative prompt:"
-_LORA = re.compile(r"<lora:([^:>]+):")
 _LEAST_ENTRIES = 3
 """A last line with fewer is a line of the prompt."""
 _MOST_BRACKETS = 500
@@ -54,13 +54,20 @@ _DEFAULTS: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def parse(text: str, *, styles: Styles = _NONE, loras: Mapping[str, str] = _NONE) -> dict[str, object]:
+def parse(
+    text: str,
+    *,
+    styles: Styles = _NONE,
+    loras: Names = networks.NOBODY,
+    embeddings: Names = networks.NOBODY,
+    hypernetworks: Names = networks.NOBODY,
+) -> dict[str, object]:
     """What `text` says, with the peer's defaults filled in. Never raises, and takes time in proportion to the
     text; a text without a parameters line is a prompt.
 
     Values are strings; `Size: 64x48` becomes Size-1 and Size-2. `styles` found in the prompts are taken out
-    and named in "Styles array"; `loras` (hash as in "Lora hashes" -> name here) rename the `<lora:...>` tags
-    of files that are called something else here.
+    and named in "Styles array". `loras`, `embeddings` and `hypernetworks` (hash -> names here) rename what
+    the prompts say of files that "Lora hashes" and its kin know, and that are called something else here.
     """
     *body, last = text.strip().split("\n")
     pairs = grammar.entries(last)
@@ -72,7 +79,8 @@ def parse(text: str, *, styles: Styles = _NONE, loras: Mapping[str, str] = _NONE
     if styles:
         _take_styles_out(found, styles)
     _restore_hypernetwork(found)
-    _rename_loras(found, loras)
+    here = {networks.LORAS: loras, networks.EMBEDDINGS: embeddings, networks.HYPERNETWORKS: hypernetworks}
+    networks.rename(found, here)
     for key, value in _DEFAULTS.items():
         found.setdefault(key, value)
     _from_first_pass(found)
@@ -83,12 +91,6 @@ def parse(text: str, *, styles: Styles = _NONE, loras: Mapping[str, str] = _NONE
     if found["FP8 weight"] != "Disable":
         found.setdefault("Cache FP16 weight for LoRA", False)
     return found | versions.compatibility(found)
-
-
-def lora_hashes(value: str) -> dict[str, str]:
-    """Name -> hash of an entry "Lora hashes": `a: 0123456789ab, b: ...`."""
-    pairs = (each.partition(":") for each in value.split(","))
-    return {name.strip(): digest.strip() for name, _, digest in pairs if name.strip() and digest.strip()}
 
 
 def _values(pairs: list[tuple[str, str]]) -> dict[str, object]:
@@ -140,21 +142,9 @@ def _restore_hypernetwork(found: dict[str, object]) -> None:
     """Texts before 1.3 name a hypernetwork beside the prompt; since then it is a tag in it."""
     name = found.get("Hypernet")
     if name is not None:
+        if "Hypernet hash" in found:
+            found.setdefault(networks.HYPERNETWORKS, f"{name}: {found['Hypernet hash']}")
         found["Prompt"] = f"{found['Prompt']}<hypernet:{name}:{found.get('Hypernet strength', '1.0')}>"
-
-
-def _rename_loras(found: dict[str, object], loras: Mapping[str, str]) -> None:
-    hashes = lora_hashes(str(found.get("Lora hashes", ""))) if loras else {}
-    if not hashes:
-        return
-
-    def renamed(tag: re.Match[str]) -> str:
-        here = loras.get(hashes.get(tag[1], ""))
-        return tag[0] if here is None else f"<lora:{here}:"
-
-    for key in ("Prompt", "Hires prompt"):
-        if key in found:
-            found[key] = _LORA.sub(renamed, str(found[key]))
 
 
 def _is_weighted(prompt: str) -> bool:

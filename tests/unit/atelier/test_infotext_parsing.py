@@ -179,8 +179,38 @@ def test_emphasis_is_named_where_a_word_has_a_weight(prompt: str, used: bool) ->
 
 def test_tags_are_renamed_to_what_a_file_is_called_here() -> None:
     text = f'cat <lora:old:0.7> <lora:other:1>\n{LINE}, Lora hashes: "old: 0123456789ab, other: ffff"'
-    found = infotext.parse(text, loras={"0123456789ab": "new name"})
+    found = infotext.parse(text, loras={"0123456789ab": ("new name",)})
     assert found["Prompt"] == "cat <lora:new name:0.7> <lora:other:1>"
+    kept = infotext.parse(text, loras={"0123456789ab": ("new name", "old")})
+    assert kept["Prompt"] == "cat <lora:old:0.7> <lora:other:1>"
+
+
+def test_every_way_to_name_a_network_follows_its_hash_and_names_may_change_places() -> None:
+    text = (
+        "<lora:a> <lyco:b:1:0.5> <hypernet:h:0.3> <hypernet:a:1>\nNegative prompt: <lora:a:1>\n"
+        f'{LINE}, Hires prompt: "<lora:a, one:1>", Lora hashes: "a: aa, b: BB, a one: cc", '
+        'Hypernet hashes: "h: dd"'
+    )
+    found = infotext.parse(
+        text,
+        loras={"aa": ("b",), "bb": ("a",), "cc": ("x",)},
+        hypernetworks={"dd": ("calm",), "aa": ("no",)},
+    )
+    assert found["Prompt"] == "<lora:b> <lyco:a:1:0.5> <hypernet:calm:0.3> <hypernet:a:1>"
+    assert found["Hires prompt"] == "<lora:x:1>"
+    assert found["Negative prompt"] == "<lora:a:1>", "a tag there is text"
+    old = infotext.parse(f"x\n{LINE}, Hypernet: h, Hypernet hash: dd", hypernetworks={"dd": ("calm",)})
+    assert old["Prompt"] == "x<hypernet:calm:1.0>"
+
+
+def test_words_of_embeddings_follow_their_hashes_in_all_prompts() -> None:
+    text = (
+        "art by Style-1, style-12, <lora:style-1:1>, a style-1's\nNegative prompt: (style-1:1.2) bad\n"
+        f'{LINE}, TI hashes: "style-1: 0123456789ab, bad: ffff"'
+    )
+    found = infotext.parse(text, embeddings={"0123456789ab": ("my style",)})
+    assert found["Prompt"] == "art by my style, style-12, <lora:style-1:1>, a my style's"
+    assert found["Negative prompt"] == "(my style:1.2) bad"
 
 
 STYLES = {"wrap": ("photo of {prompt}, bright", "dark"), "plain": ("sharp edges", "blurry, {prompt}")}

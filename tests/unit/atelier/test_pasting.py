@@ -281,10 +281,37 @@ def test_entries_the_user_does_not_want_pasted_are_passed_over() -> None:
 
 
 def test_networks_are_known_by_their_hashes() -> None:
-    lora = model(ModelKind.LORA, "new.safetensors", "0123456789ab")
-    catalogue = Catalogue(models=(lora,))
-    text = f'<lora:old:1> cat\n{LINE}, Lora hashes: "old: 0123456789ab"'
-    assert paste(text, catalogue=catalogue)[1].fields["prompt"] == "<lora:new:1> cat"
+    digest, kohyas = "0123456789ab" + "0" * 52, "fedcba987654" + "0" * 52
+    lora = model(ModelKind.LORA, "new.safetensors", digest[:10])
+    lora = lora.model_copy(update={"sha256": digest, "addnet_hash": kohyas, "alias": "trained"})
+    word = model(ModelKind.EMBEDDING, "hands.pt", "1111111111").model_copy(update={"sha256": "1" * 64})
+    calm = model(ModelKind.HYPERNETWORK, "calm.pt", "2222222222").model_copy(update={"sha256": "2" * 64})
+    catalogue = Catalogue(models=(lora, word, calm))
+
+    def prompt(text: str, entries: str) -> str:
+        return str(paste(f"{text}\n{LINE}, {entries}", catalogue=catalogue)[1].fields["prompt"])
+
+    for short in (kohyas[:12], kohyas, kohyas[:12].upper(), digest[:10], digest[:12]):
+        assert prompt("<lora:old:1> cat", f'Lora hashes: "old: {short}"') == "<lora:new:1> cat"
+    assert prompt("<lora:trained:1>", f'Lora hashes: "trained: {kohyas[:12]}"') == "<lora:trained:1>"
+    assert prompt("bad_hands cat", f'TI hashes: "bad_hands: {"1" * 12}"') == "hands cat"
+    assert prompt("<hypernet:old:1>", f'Hypernet hashes: "old: {"2" * 10}"') == "<hypernet:calm:1>"
+    twin = lora.model_copy(update={"name": "twin", "filename": "twin.safetensors", "sha256": "3" * 64})
+    catalogue = Catalogue(models=(lora, twin.model_copy(update={"addnet_hash": "4" * 64})))
+    again = prompt("<lora:trained:1>", f'Lora hashes: "trained: {"4" * 12}"')
+    assert again == "<lora:twin:1>", "an alias of two files names neither"
+
+
+def test_a_network_that_is_not_here_is_told_and_so_is_another_file_under_its_name() -> None:
+    lora = model(ModelKind.LORA, "cat.safetensors", "0123456789")
+    text = f'<lora:cat:1> <lora:dog:1>\n{LINE}, Lora hashes: "cat: ffffffffffff, dog: eeeeeeeeeeee"'
+    found = paste(text, catalogue=Catalogue(models=(lora,)))[1]
+    assert found.fields["prompt"] == "<lora:cat:1> <lora:dog:1>"
+    assert [tuple(each) for each in found.ignored] == [
+        ("infotext.Lora hashes", "cat (ffffffffffff): the file of that name here is another one"),
+        ("infotext.Lora hashes", "dog (eeeeeeeeeeee): no file here has that hash"),
+    ]
+    assert paste(text)[1].ignored == ()
 
 
 LABELS = [*OPTION_LABELS, "Steps", "Seed", "Size", "Sampler", "Denoising strength", "Hires upscale", "VAE"]
