@@ -1,10 +1,10 @@
 """What it costs to change a checkpoint: the weights in place, modules built anew, and diffusers'
 `from_single_file`, in one process and by turns.
 
-    python bench/switching.py [--width 128] [--rounds 5] [--threads 2] [--json FILE]
+    python bench/switching.py [--families SD1 SD2 SDXL] [--width 128] [--rounds 5] [--threads 2] [--json FILE]
 
-Two checkpoints of SD1's architecture with random weights are written as float16 files: the published topology
-(levels, layers, text encoder) with `--width` channels at the first level instead of 320, so that it fits a
+Two checkpoints of each architecture with random weights are written as float16 files: the published topology
+(levels, layers, text encoders) with `--width` channels at the first level instead of 320, so that it fits a
 small machine; 320 is the real size. All three makers end with a UNet, an autoencoder and the text encoders in
 float32, ready to run. Both files stay in the operating system's cache. Figures are medians over rounds; what
 counts is the ratio.
@@ -34,37 +34,56 @@ from safetensors.torch import save_file
 
 from workers.engine.host_cache import HostCache
 from workers.engine.loader import networks
-from workers.engine.loader.architecture import TextShape, UNetShape, VaeShape
+from workers.engine.loader.architecture import TIME_WIDTH, TextShape, UNetShape, VaeShape
 from workers.engine.loader.checkpoint import Checkpoint, ModelFile, Weights, read_checkpoint
-from workers.engine.loader.diffusers_layout import TEXT, UNET, VAE, single_file
+from workers.engine.loader.diffusers_layout import TEXT, TEXT_2, UNET, VAE, single_file
 from workers.engine.slots import SlotPool
 
 HEAD = 64
 REAL_WIDTH = 320
+FAMILIES = ("SD1", "SD2", "SDXL")
+Shapes = dict[str, UNetShape | VaeShape | TextShape]
 
 
-def shapes(width: int) -> dict[str, Any]:
+def narrowed(width: int, real: int, step: int = HEAD) -> int:
+    """What is `real` where the UNet begins with 320 channels, where it begins with `width`: in steps."""
+    return max(real * width // REAL_WIDTH // step, 1) * step
+
+
+def text(width: int, layers: int, *, open_clip: bool = True, projection: int = 0) -> TextShape:
+    """A text encoder."""
+    activation = "gelu" if open_clip else "quick_gelu"
+    return TextShape(width, layers, width // HEAD, 4 * width, 49408, 77, activation, projection)
+
+
+def shapes(family: str, width: int) -> Shapes:
     """The architecture of each network, by the sub-folder of a diffusers folder it would be in."""
-    clip = 768 * width // REAL_WIDTH // HEAD * HEAD
+    vae = VaeShape(tuple(narrowed(width, n, 32) for n in (128, 256, 512, 512)), 2, 4, 3)
     widths = (width, 2 * width, 4 * width, 4 * width)
-    channels = tuple(width * n // REAL_WIDTH // 32 * 32 or 32 for n in (128, 256, 512, 512))
-    return {
-        UNET: UNetShape(4, 4, widths, (1, 1, 1, 0), 1, 2, clip, (8, 8, 8, 8), False),
-        VAE: VaeShape(channels, 2, 4, 3),
-        TEXT: TextShape(clip, 12, clip // HEAD, 4 * clip, 49408, 77),
-    }
+    heads = tuple(max(each // HEAD, 1) for each in widths)
+    clip, open_clip, large = (narrowed(width, n) for n in (768, 1024, 1280))
+    if family == "SD1":
+        unet = UNetShape(4, 4, widths, (1, 1, 1, 0), 1, 2, clip, (8, 8, 8, 8), False)
+        return {UNET: unet, VAE: vae, TEXT: text(clip, 12, open_clip=False)}
+    if family == "SD2":
+        unet = UNetShape(4, 4, widths, (1, 1, 1, 0), 1, 2, open_clip, heads, True)
+        return {UNET: unet, VAE: vae, TEXT: text(open_clip, 23)}
+    told = large + 6 * TIME_WIDTH
+    unet = UNetShape(4, 4, widths[:3], (0, 2, 10), 10, 2, clip + large, heads[:3], True, told)
+    encoders = {TEXT: text(clip, 12, open_clip=False), TEXT_2: text(large, 32, projection=large)}
+    return {UNET: unet, VAE: vae, **encoders}
 
 
-def written(width: int, place: Path, seed: int) -> Path:
+def written(family: str, width: int, place: Path, seed: int) -> Path:
     """A checkpoint with random weights, and beside it the configurations that diffusers wants."""
     torch.manual_seed(seed)
     parts: dict[str, dict[str, torch.Tensor]] = {}
-    for name, shape in shapes(width).items():
+    for name, shape in shapes(family, width).items():
         module = networks.library(shape)
         parts[name] = {key: tensor.half() for key, tensor in module.state_dict().items()}
         if name in (UNET, VAE):
             module.save_config(place / name)
-    configs = {name: json.loads((place / name / "config.json").read_text()) for name in (UNET, VAE)}
+    configs = {UNET: json.loads((place / UNET / "config.json").read_text())}
     made = single_file("bench", parts, configs)
     path = place / f"{seed}.safetensors"
     save_file({key: tensor.contiguous() for key, tensor in made.tensors.items()}, path, made.metadata)
@@ -108,9 +127,9 @@ def timed(work: Callable[[], object]) -> float:
     return seconds
 
 
-def measure(args: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """Run the rounds; seconds of a switch and the ratios."""
-    files = [written(args.width, place, seed) for seed in (1, 2)]
+def measure(family: str, width: int, rounds: int, place: Path) -> dict[str, Any]:
+    """Run the rounds with one architecture; seconds of a switch and the ratios."""
+    files = [written(family, width, place, seed) for seed in (1, 2)]
     cache, pool = HostCache(2**40), SlotPool("cpu", torch.float32, 1)
 
     def read(path: Path) -> Checkpoint:
@@ -126,7 +145,7 @@ def measure(args: argparse.Namespace, place: Path) -> dict[str, Any]:
     for path in files:
         switch(kept(path))
     rows: list[dict[str, float]] = []
-    for number in range(2 * args.rounds):
+    for number in range(2 * rounds):
         path = files[number % 2]
         makers: dict[str, Callable[[], object]] = {
             "switch, file in host memory": lambda path=path: switch(kept(path)),  # type: ignore[misc]
@@ -152,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -160,11 +180,17 @@ def main() -> None:
     warnings.simplefilter("ignore")
     diffusers_logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
-    with tempfile.TemporaryDirectory() as place, torch.no_grad():
-        found = {"width": args.width} | measure(args, Path(place))
-    lines = [(name, found["seconds"][name], ratio) for name, ratio in found["times_a_switch"].items()]
-    print(table((f"SD1, {found['megabytes']} MB", "seconds", "times a switch"), lines))
-    keep(found, args.json)
+    found: dict[str, Any] = {}
+    for family in args.families:
+        with tempfile.TemporaryDirectory() as place, torch.no_grad():
+            found[family] = measure(family, args.width, args.rounds, Path(place))
+        lines = [
+            (name, found[family]["seconds"][name], ratio)
+            for name, ratio in found[family]["times_a_switch"].items()
+        ]
+        head = (f"{family}, {found[family]['megabytes']} MB", "seconds", "times a switch")
+        print(table(head, lines) + "\n", flush=True)
+    keep({"width": args.width} | found, args.json)
 
 
 if __name__ == "__main__":
