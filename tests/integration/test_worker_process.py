@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pytest
@@ -19,14 +18,16 @@ from PIL import Image
 
 from atelier.contract import keys
 from atelier.contract.models import ModelRef
-from atelier.contract.parts import Action, PartResult, ResolvedPart
+from atelier.contract.parts import Action
 from atelier.storage.filesystem import FilesystemBlobStore
 from tests.contract.worker_doubles import a_part
 from tests.integration.worker_process import (
     Worker,
     error_of,
+    pixels,
     publish,
     registered,
+    side_by_side,
     tiny_checkpoint,
 )
 from tests.waiting import eventually
@@ -90,20 +91,6 @@ def another(
         yield started.ready()
     finally:
         started.stop()
-
-
-def pixels(worker: Worker, result: PartResult, index: int = 0) -> Any:
-    return numpy.asarray(Image.open(io.BytesIO(worker.store.get(result.pictures[index].key)))).astype(int)
-
-
-def side_by_side(worker: Worker, parts: dict[str, ResolvedPart]) -> dict[str, PartResult]:
-    """Run parts at the same time."""
-    bodies = {name: worker.body(part, name) for name, part in parts.items()}
-    with ThreadPoolExecutor(len(bodies)) as threads:
-        answers = {name: threads.submit(worker.invoke, body) for name, body in bodies.items()}
-    for answer in answers.values():
-        assert answer.result().status_code == 200, answer.result().text
-    return {name: worker.result(answer.result().json()["result"]) for name, answer in answers.items()}
 
 
 def under_way(worker: Worker, name: str) -> bool:

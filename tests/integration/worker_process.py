@@ -4,15 +4,19 @@ topology.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from atelier import modelfile
@@ -185,6 +189,21 @@ def publish(store: FilesystemBlobStore, *models: ModelRef) -> None:
     """Publish a catalogue for direct callers."""
     catalogue = Catalogue(models=models, default_checkpoint=models[0].name)
     store.put(keys.catalogue(ENDPOINT), catalogue.model_dump_json().encode())
+
+
+def pixels(worker: Worker, result: PartResult, index: int = 0) -> Any:
+    """A stored picture as [H, W, 3] of int."""
+    return numpy.asarray(Image.open(io.BytesIO(worker.store.get(result.pictures[index].key)))).astype(int)
+
+
+def side_by_side(worker: Worker, parts: dict[str, ResolvedPart]) -> dict[str, PartResult]:
+    """Run parts at the same time."""
+    bodies = {name: worker.body(part, name) for name, part in parts.items()}
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        answers = {name: threads.submit(worker.invoke, body) for name, body in bodies.items()}
+    for answer in answers.values():
+        assert answer.result().status_code == 200, answer.result().text
+    return {name: worker.result(answer.result().json()["result"]) for name, answer in answers.items()}
 
 
 def seconds_of(call: Callable[[], Any]) -> tuple[Any, float]:
