@@ -1,18 +1,31 @@
 """The portal's API as a Python client: what the web UI and programs call. The caller's own credentials
-travel, nothing else.
+travel, nothing else. And `invoke`, for a worker that is called without a portal.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, NoReturn, Self
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from atelier.contract.errors import AtelierError, InternalError, WorkerUnavailable, from_body
+from atelier.contract.errors import (
+    AtelierError,
+    Expired,
+    InternalError,
+    InvalidRequest,
+    StorageFailed,
+    WorkerUnavailable,
+    from_body,
+)
 from atelier.contract.jobs import JobRequest, JobView
 from atelier.contract.parts import Action
 
@@ -138,3 +151,149 @@ def _failure(answer: httpx.Response) -> AtelierError:
         return from_body(body)
     except (ValueError, KeyError, TypeError):
         return InternalError(f"The portal answered {answer.status_code} without a reason.")
+
+
+Fetch = Callable[[str], bytes | None]
+"""Reads what is at a location; None while nothing is there. Others' failures pass through it."""
+
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+_OUTPUT, _FAILURE = "X-Amzn-SageMaker-OutputLocation", "X-Amzn-SageMaker-FailureLocation"
+_IN_THE_ANSWER = ("generated_images", "images")
+_FIRST_LOOK, _LONGEST_WAIT = 0.2, 5.0
+
+
+@dataclass(frozen=True)
+class Invoked:
+    """The pictures of an answer: whole files in order, ready for `PIL.Image.open(io.BytesIO(each))`.
+
+    `locations` says where they are stored, if they are. `notices` has the "warnings" and "ignored" members
+    that a plain answer tells in a header.
+    """
+
+    pictures: tuple[bytes, ...]
+    locations: tuple[str, ...] = ()
+    notices: dict[str, Any] = field(default_factory=dict)
+
+
+def invoke(
+    url: str,
+    request: str | Mapping[str, Any],
+    *,
+    token: str | None = None,
+    fetch: Fetch | None = None,
+    patience: float = 3600.0,
+    wait: Callable[[float], None] = time.sleep,
+) -> Invoked:
+    """Have a worker's /invocations make the pictures of a plain request (docs/api.md), or of a prompt alone,
+    and get them: out of the answer, from the locations it names, or, where it answers 202 as an asynchronous
+    endpoint does, from where its answer will be.
+
+    `fetch` reads locations; without it files of this machine are read, and pictures stored elsewhere (s3://)
+    are named and left there. `patience`: seconds until an answer is given up. Raises AtelierError with the
+    worker's own code and sentence, WorkerUnavailable where nobody answers, Expired out of patience.
+    """
+    body = {"prompt": request} if isinstance(request, str) else dict(request)
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        answer = httpx.post(url, json=body, headers=headers, timeout=patience, trust_env=False)
+    except httpx.TransportError as error:
+        raise WorkerUnavailable(
+            f"There is no answer from {url} ({type(error).__name__}). Is the worker in service?"
+        ) from error
+    if answer.is_error:
+        raise _failure(answer)
+    told = _object(answer.content)
+    if answer.status_code == httpx.codes.ACCEPTED and _OUTPUT in answer.headers:
+        told = {"OutputLocation": answer.headers[_OUTPUT], "FailureLocation": answer.headers.get(_FAILURE)}
+    found = collect(told, fetch=fetch, patience=patience, wait=wait)
+    return Invoked(found.pictures, found.locations, found.notices | _notices(answer.headers.get(ATTRIBUTES)))
+
+
+def collect(
+    answer: Mapping[str, Any],
+    *,
+    fetch: Fetch | None = None,
+    patience: float = 3600.0,
+    wait: Callable[[float], None] = time.sleep,
+) -> Invoked:
+    """The pictures behind an answer of a worker, or behind what invoke_endpoint_async of AWS's client gives;
+    `fetch` and the rest as for `invoke`, which is this after a call. Raises AtelierError.
+    """
+    if "OutputLocation" in answer:
+        answer = _awaited(answer, fetch or _local_file, patience, wait)
+    inside = next((answer[name] for name in _IN_THE_ANSWER if name in answer), None)
+    if inside is not None:
+        return Invoked(tuple(map(_decoded, inside)))
+    locations = tuple(map(str, answer.get("s3_loc") or ()))
+    if not locations:
+        raise InternalError("The worker's answer has neither pictures nor locations.")
+    if fetch is None and not all(each.startswith("file:") for each in locations):
+        return Invoked((), locations)
+    return Invoked(tuple(_stored(each, fetch or _local_file) for each in locations), locations)
+
+
+def _awaited(
+    answer: Mapping[str, Any], fetch: Fetch, patience: float, wait: Callable[[float], None]
+) -> dict[str, Any]:
+    """The answer once it is where it was promised to be; the waits between two looks grow."""
+    output, failure = str(answer["OutputLocation"]), answer.get("FailureLocation")
+    waited, pause = 0.0, _FIRST_LOOK
+    while True:
+        if (content := fetch(output)) is not None:
+            return _object(content)
+        if failure and (content := fetch(str(failure))) is not None:
+            _raise_told(content)
+        if waited >= patience:
+            raise Expired(f"There was no answer at {output} within {patience:.0f} seconds.")
+        wait(pause)
+        waited, pause = waited + pause, min(pause * 1.5, _LONGEST_WAIT)
+
+
+def _raise_told(content: bytes) -> NoReturn:
+    """The error that a failed asynchronous call left behind: ours as JSON, perhaps with words around it."""
+    text = content.decode("utf-8", "replace")
+    start, end = text.find('{"error"'), text.rfind("}") + 1
+    try:
+        raise from_body(json.loads(text[start:end])["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InternalError(f"The endpoint failed without a reason of ours: {text[:300]}") from None
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise InternalError("The worker's answer is no JSON object.") from error
+
+
+def _decoded(text: object) -> bytes:
+    try:
+        return base64.b64decode(str(text), validate=True)
+    except binascii.Error as error:
+        raise InternalError("A picture of the worker's answer is no base64.") from error
+
+
+def _notices(header: str | None) -> dict[str, Any]:
+    try:
+        told = json.loads(header or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _stored(location: str, fetch: Fetch) -> bytes:
+    found = fetch(location)
+    if found is None:
+        raise StorageFailed(f"The worker stored a picture at {location}, and nothing is there.")
+    return found
+
+
+def _local_file(location: str) -> bytes | None:
+    """A file of this machine by its file:// address."""
+    address = urlsplit(location)
+    if address.scheme != "file":
+        raise InvalidRequest(
+            f"{location} is not a file of this machine. Give `fetch`, a function that reads such a location."
+        )
+    path = Path(unquote(address.path))
+    return path.read_bytes() if path.is_file() else None
