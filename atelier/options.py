@@ -39,6 +39,8 @@ ENGINE_OPTIONS: Mapping[str, str] = MappingProxyType(
         "use_old_scheduling": "use_old_scheduling",
         "use_old_emphasis_implementation": "use_old_emphasis_implementation",
         "hires_fix_use_firstpass_conds": "hires_fix_use_firstpass_conds",
+        "auto_vae_precision": "auto_vae_precision",
+        "auto_vae_precision_bfloat16": "auto_vae_precision_bfloat16",
         "inpainting_mask_weight": "inpainting_mask_weight",
         "pad_cond_uncond": "pad_cond_uncond",
         "pad_cond_uncond_v0": "pad_cond_uncond_v0",

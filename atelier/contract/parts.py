@@ -74,6 +74,9 @@ class EngineSettings(Frozen):
     use_old_scheduling: bool = False
     use_old_emphasis_implementation: bool = False
     hires_fix_use_firstpass_conds: bool = False
+    """The second pass's prompts are encoded under the first pass's networks, unless it has a checkpoint of
+    its own.
+    """
     pad_cond_uncond: bool = False
     """The shorter of prompt and negative prompt goes on with empty chunks."""
     pad_cond_uncond_v0: bool = False
@@ -90,6 +93,10 @@ class EngineSettings(Frozen):
     sdxl_crop_left: int = Field(default=0, ge=0, le=4096)
     sdxl_refiner_low_aesthetic_score: float = Field(default=2.5, ge=0, le=10)
     sdxl_refiner_high_aesthetic_score: float = Field(default=6.0, ge=0, le=10)
+    auto_vae_precision: bool = True
+    """An autoencoder whose numbers half precision cannot hold runs again in float32."""
+    auto_vae_precision_bfloat16: bool = False
+    """In bfloat16 instead, where the engine's own format is another."""
     inpainting_mask_weight: float = Field(default=1.0, ge=0, le=1)
 
 

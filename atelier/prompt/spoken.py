@@ -25,8 +25,6 @@ def plans(part: ResolvedPart, *, old: bool | None = None) -> tuple[Spoken, ...]:
     first = _spoken(part.prompt, part.negative_prompt, count, None, old)
     if second is None:
         return (first,)
-    if settings.hires_fix_use_firstpass_conds:
-        return (first, first)
     again = find_sampler(second.sampler)[0].counted(second.steps)
     return (first, _spoken(second.prompt, second.negative_prompt, count, again, old))
 

@@ -78,7 +78,7 @@ def test_stored_pictures_are_fetched_from_their_locations(url: str) -> None:
 
 
 def test_the_workers_own_errors_are_raised(url: str, free_port: int) -> None:
-    with pytest.raises(UnknownName, match="There is no checkpoint named 'tinny'. Did you mean 'tiny"):
+    with pytest.raises(UnknownName, match=r"There is no checkpoint named 'tinny'\. Did you mean 'tiny"):
         invoke(url, SMALL | {"model": "tinny"}, token=TOKEN)
     with pytest.raises(NotAuthenticated):
         invoke(url, SMALL)

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from atelier.contract.models import ModelKind, ModelRef
-from atelier.contract.parts import NetworkUse
+from atelier.contract.parts import EngineSettings, HiresPass, NetworkUse
 from tests.engine_parts import part, reference
 from tests.integration.worker_process import tiny_checkpoint
 from tests.lora_files import attentions, lora_file, product
@@ -116,6 +116,41 @@ def test_eight_clients_with_two_sets_change_weights_six_times_in_a_hundred_steps
             alone = pixels(engine, "one", networks=networks, **plain)
             assert all(far(alone, each) <= 1 for made in found[number::2] for each in made)
         assert far(found[0][0], found[1][0]) > 10
+    finally:
+        engine.close(30.0)
+
+
+def test_the_second_passes_prompts_are_read_under_the_first_passes_networks_where_the_option_says_so(
+    files: dict[str, Path],
+) -> None:
+    engine = Engine(lambda ref: ModelFile(files[ref.name]))
+    engine.start()
+    reading, painting = used("a", 1.0, 0.0), used("b", 1.0, 0.7)
+    early = EngineSettings(randn_source="CPU", hires_fix_use_firstpass_conds=True)
+
+    def two_passes(*networks: NetworkUse, checkpoint: ModelRef | None = None, **changes: Any) -> np.ndarray:
+        second = HiresPass(
+            size=(96, 96),
+            upscaled=(96, 96),
+            upscaler="Latent",
+            steps=2,
+            denoising_strength=0.7,
+            sampler="Euler",
+            scheduler="Automatic",
+            prompt="a blue star",
+            negative_prompt="",
+            networks=networks,
+            checkpoint=checkpoint,
+        )
+        return pixels(engine, "one", networks=(reading,), hires=second, **changes)
+
+    try:
+        made = two_passes(painting, settings=early)
+        assert far(made, two_passes(reading, used("b", 0.0, 0.7))) <= 1
+        assert far(made, two_passes(painting)) > 2
+        assert far(made, two_passes(reading, settings=early)) > 2, "its own networks still paint"
+        own = {"checkpoint": reference("one")}
+        assert far(two_passes(painting, **own, settings=early), two_passes(painting, **own)) <= 1
     finally:
         engine.close(30.0)
 

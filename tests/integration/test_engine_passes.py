@@ -171,15 +171,6 @@ def test_the_second_pass_may_have_a_sampler_a_schedule_prompts_and_a_checkpoint_
         assert worst(plain, made(engine, part(hires=second(**changes)))[0]) > 2, changes
 
 
-def test_the_first_passes_prompts_serve_both_passes_where_the_option_says_so(engine: Engine) -> None:
-    settings = EngineSettings(randn_source="CPU", hires_fix_use_firstpass_conds=True)
-    other = second(prompt="a blue star")
-    assert (
-        worst(made(engine, part(hires=other, settings=settings))[0], made(engine, part(hires=second()))[0])
-        <= 1
-    )
-
-
 def test_a_batch_with_hires_fix_is_its_single_pictures(engine: Engine) -> None:
     batch = made(engine, part(seeds=(5, 6), subseeds=(0, 0), hires=second(upscaler="None")))
     for seed, picture in zip((5, 6), batch, strict=True):

@@ -9,7 +9,7 @@ import pytest
 
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.models import ModelKind
-from atelier.contract.parts import HiresPass
+from atelier.contract.parts import EngineSettings, HiresPass
 from tests.engine_parts import part, reference
 from tests.narrow import twin
 from workers.engine import Engine, EngineResult, ModelFile
@@ -63,6 +63,20 @@ def test_a_vae_beyond_half_precision_runs_again_in_float32_and_the_result_says_s
     for ours, theirs in zip(half.pictures, whole.pictures, strict=True):
         assert theirs.pixels.std() > 2
         assert np.abs(ours.pixels.astype(int) - theirs.pixels.astype(int)).mean() < 3
+
+
+def test_the_second_run_is_in_bfloat16_or_left_out_where_the_options_say_so(files: dict[str, Path]) -> None:
+    brief = EngineSettings(randn_source="CPU", auto_vae_precision_bfloat16=True)
+    half, whole = made(files, "float16", "loud", settings=brief), made(files, "float32", "loud")
+    assert len(half.warnings) == 1
+    assert "it ran again in bfloat16" in half.warnings[0]
+    assert np.abs(half.pictures[0].pixels.astype(int) - whole.pictures[0].pixels.astype(int)).mean() < 3
+    never = EngineSettings(randn_source="CPU", auto_vae_precision=False)
+    with pytest.raises(InvalidRequest, match=r"the option auto_vae_precision, .* is off"):
+        made(files, "float16", "loud", settings=never)
+    with pytest.raises(InvalidRequest, match="beyond all bounds"):
+        made(files, "float16", "broken", settings=never)
+    assert not made(files, "float32", "loud", settings=never).warnings
 
 
 def test_bfloat16_holds_what_float16_does_not(files: dict[str, Path]) -> None:

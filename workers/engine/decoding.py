@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from atelier.contract.errors import InvalidRequest
+from atelier.contract.parts import EngineSettings
 from workers.engine.decode import to_pixels
 from workers.engine.handle import EnginePicture, PartRun
 from workers.engine.models import Models
@@ -27,10 +28,11 @@ class _Waiting:
     picture: PictureRun
 
     @property
-    def key(self) -> tuple[str, float, torch.Size, bool]:
+    def key(self) -> tuple[str, float, torch.Size, bool, bool, bool]:
         assert self.picture.latent is not None
-        models, tiling = self.models, self.run.part.tiling
-        return models.vae.id, models.checkpoint.scale_factor, self.picture.latent.shape, tiling
+        models, tiling, settings = self.models, self.run.part.tiling, self.run.part.settings
+        finer = settings.auto_vae_precision, settings.auto_vae_precision_bfloat16
+        return models.vae.id, models.checkpoint.scale_factor, self.picture.latent.shape, tiling, *finer
 
 
 class DecodeQueue:
@@ -74,10 +76,15 @@ class DecodeQueue:
 def _decode(batch: list[_Waiting], networks: NetworksAtWork) -> None:
     """The pixels of pictures of one kind, kept with their parts."""
     latents = [each.picture.latent for each in batch if each.picture.latent is not None]
-    pictures, again = networks.decode(batch[0].models, latents, tiling=batch[0].run.part.tiling)
+    part = batch[0].run.part
+    finer = networks.finer(part.settings)
+    pictures, again = networks.decode(batch[0].models, latents, tiling=part.tiling, finer=finer)
     for number in again:
-        batch[number].run.warn(networks.precision_warning())
+        batch[number].run.warn(networks.precision_warning(finer))
     if not bool(torch.isfinite(pictures).all()):
+        whole = all(bool(torch.isfinite(each).all()) for each in latents)
+        if whole and finer is None and networks.finer(EngineSettings()):
+            raise InvalidRequest(networks.precision_warning(None))
         raise InvalidRequest(
             "The picture went beyond all bounds (its numbers are infinite or none). Lower what is extreme: "
             "weights in the prompt, CFG scale, options of noise or sigma."

@@ -234,9 +234,10 @@ class Executor:
         assert question is not None
         models = live.models.of_vae(question.vae)
         networks = self._networks
-        answer, again = networks.between(models, question)
+        finer = networks.finer(live.run.part.settings)
+        answer, again = networks.between(models, question, finer)
         if again:
-            live.run.warn(networks.precision_warning())
+            live.run.warn(networks.precision_warning(finer))
         picture.answer_between(answer, time.monotonic())
         self._ended(live, picture)
 

@@ -41,14 +41,14 @@ class NetworksAtWork:
         self.unets = SlotPool(device, dtype, slots)
         self.texts = SlotPool(device, dtype, slots)
         self.vaes = SlotPool(device, dtype, slots)
-        self._whole_vaes = SlotPool(device, torch.float32, 1)
+        self._finer_vaes = {each: SlotPool(device, each, 1) for each in (torch.float32, torch.bfloat16)}
         self._prompts = PromptCache(prompt_bytes)
         self._maps: dict[str, LatentMap] = {}
 
     @property
     def size(self) -> int:
         """Bytes of all slots' weights on the device."""
-        pools = (self.unets, self.texts, self.vaes, self._whole_vaes)
+        pools = (self.unets, self.texts, self.vaes, *self._finer_vaes.values())
         return sum(slot.size for pool in pools for slot in list(pool.slots))
 
     def choices(self, models: Mapping[str, Models]) -> tuple[dict[str, Sequence[Slot]], dict[str, bool]]:
@@ -97,19 +97,36 @@ class NetworksAtWork:
         if self._graphs is not None:
             self._graphs.improve(busy)
 
+    def finer(self, settings: EngineSettings) -> torch.dtype | None:
+        """The number format in which an autoencoder runs again where the engine's own cannot hold its
+        numbers, as the peer's options auto_vae_precision say; None for no second time.
+        """
+        if self.itemsize >= torch.float32.itemsize:
+            return None
+        if settings.auto_vae_precision_bfloat16 and self._dtype is not torch.bfloat16:
+            return torch.bfloat16
+        return torch.float32 if settings.auto_vae_precision else None
+
     def decode(
-        self, models: Models, latents: Sequence[torch.Tensor], *, tiling: bool = False
+        self,
+        models: Models,
+        latents: Sequence[torch.Tensor],
+        *,
+        tiling: bool = False,
+        finer: torch.dtype | None = None,
     ) -> tuple[torch.Tensor, list[int]]:
-        """[N, 3, H, W] in -1..1 for latents of one size, and which of them were decoded a second time, in
-        float32, because half precision could not hold their numbers. Each for itself, so that a picture does
-        not depend on those beside it.
+        """[N, 3, H, W] in -1..1 for latents of one size, and which of them were decoded a second time, in the
+        format `finer`, because the engine's own could not hold their numbers. Each for itself, so that a
+        picture does not depend on those beside it.
         """
         scale = models.checkpoint.scale_factor
         pictures = decode.decode(self._vae(self.vaes, models, tiling), latents, scale)
-        again = decode.beyond(pictures) if self.itemsize < torch.float32.itemsize else []
+        again = decode.beyond(pictures) if finer else []
         for number in again:
-            whole = self._vae(self._whole_vaes, models, tiling)
-            pictures[number] = decode.decode(whole, [latents[number]], scale)[0]
+            assert finer is not None
+            pictures[number] = decode.decode(
+                self._vae(self._finer_vaes[finer], models, tiling), [latents[number]], scale
+            )[0]
         return pictures, again
 
     def _vae(self, pool: SlotPool, models: Models, tiling: bool) -> Slot:
@@ -117,27 +134,30 @@ class NetworksAtWork:
         slot.join_edges(tiling)
         return slot
 
-    def between(self, models: Models, question: Decode | Encode) -> tuple[torch.Tensor, bool]:
+    def between(
+        self, models: Models, question: Decode | Encode, finer: torch.dtype | None
+    ) -> tuple[torch.Tensor, bool]:
         """The answer to what a picture asks of an autoencoder between two passes, and whether it was found a
-        second time, in float32.
+        second time, in the format `finer`.
         """
         if isinstance(question, Decode):
-            pictures, again = self.decode(models, [question.latent], tiling=question.tiling)
+            pictures, again = self.decode(models, [question.latent], tiling=question.tiling, finer=finer)
             return pictures[0], bool(again)
         slot = self._vae(self.vaes, models, question.tiling)
         latent = decode.encode(slot, question.picture, question.scale_factor)
-        if self.itemsize == torch.float32.itemsize or not decode.beyond(latent[None]):
+        if finer is None or not decode.beyond(latent[None]):
             return latent, False
-        slot = self._vae(self._whole_vaes, models, question.tiling)
+        slot = self._vae(self._finer_vaes[finer], models, question.tiling)
         return decode.encode(slot, question.picture, question.scale_factor), True
 
-    def precision_warning(self) -> str:
+    def precision_warning(self, finer: torch.dtype | None) -> str:
         """What is to be said of a part whose pictures half precision could not hold."""
-        held = str(self._dtype).removeprefix("torch.")
-        return (
-            f"The autoencoder's numbers went beyond what {held} holds; it ran again in float32, which takes "
-            "longer. An autoencoder made for half precision, chosen as SD VAE, avoids that."
-        )
+        said = f"The autoencoder's numbers went beyond what {_name(self._dtype)} holds; "
+        if finer is not None:
+            said += f"it ran again in {_name(finer)}, which takes longer. "
+        else:
+            said += "the option auto_vae_precision, which has it run again in float32, is off. "
+        return said + "An autoencoder made for half precision, chosen as SD VAE, avoids that."
 
     def preview_map(self, models: Models) -> LatentMap:
         """The linear map of the part's autoencoder."""
@@ -145,6 +165,11 @@ class NetworksAtWork:
         if known is None:
             unet = models.checkpoint.unet.shape
             assert isinstance(unet, UNetShape)
-            known = fit(lambda latents: self.decode(models, latents)[0], unet.out_channels)
+            finer = self.finer(EngineSettings())
+            known = fit(lambda latents: self.decode(models, latents, finer=finer)[0], unet.out_channels)
             self._maps[models.vae.id] = known
         return known
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -167,9 +167,8 @@ class _Maker:
 
     def _conditioned(self, plan_: _Plan, models: Models) -> Conditioned:
         family, settings = models.checkpoint.family, self._part.settings
-        texts = PassPrompts(
-            *self._spoken[int(plan_.second)], self._text_of(models), blank=family in BLANK_NEGATIVE
-        )
+        encode = self._text_of(self._encoding(plan_, models))
+        texts = PassPrompts(*self._spoken[int(plan_.second)], encode, blank=family in BLANK_NEGATIVE)
         crop = (settings.sdxl_crop_top, settings.sdxl_crop_left)
         told, told_negative = (
             models.told(plan_.asked or plan_.size, crop, score)
@@ -188,6 +187,12 @@ class _Maker:
             told=told,
             told_negative=told_negative,
         )
+
+    def _encoding(self, plan_: _Plan, models: Models) -> Models:
+        """The models whose text encoders read the prompts of a pass made with `models`."""
+        hires, early = self._part.hires, self._part.settings.hires_fix_use_firstpass_conds
+        own = plan_.second and models is self._models.second
+        return self._models.base if early and own and hires and hires.checkpoint is None else models
 
     def _shown(self, models: Models, size: tuple[int, int]) -> Encode | None:
         """An inpainting model is shown the mask and the masked picture: here all is masked, and so grey."""
