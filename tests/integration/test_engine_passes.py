@@ -420,10 +420,10 @@ def test_a_decode_that_fails_between_two_passes_fails_its_own_part_alone(
 ) -> None:
     real = NetworksAtWork.between
 
-    def broken(self: NetworksAtWork, models: Any, question: Any) -> torch.Tensor:
+    def broken(self: NetworksAtWork, models: Any, question: Any, finer: Any) -> torch.Tensor:
         if question.tiling:
             raise RuntimeError("the autoencoder broke")
-        return real(self, models, question)
+        return real(self, models, question, finer)
 
     monkeypatch.setattr(NetworksAtWork, "between", broken)
     failing = engine.submit(
@@ -441,10 +441,10 @@ def test_a_last_decode_that_fails_fails_its_own_part_alone(
 ) -> None:
     real = NetworksAtWork.decode
 
-    def broken(self: NetworksAtWork, models: Any, latents: Any, *, tiling: bool = False) -> torch.Tensor:
-        if tiling:
+    def broken(self: NetworksAtWork, models: Any, latents: Any, **how: Any) -> torch.Tensor:
+        if how.get("tiling"):
             raise torch.OutOfMemoryError("no memory is left")
-        return real(self, models, latents, tiling=tiling)
+        return real(self, models, latents, **how)
 
     monkeypatch.setattr(NetworksAtWork, "decode", broken)
     failing, other = engine.submit(part(tiling=True)), engine.submit(part())
@@ -459,9 +459,9 @@ def test_an_action_ends_a_picture_that_waits_for_its_autoencoder(
 ) -> None:
     real, handles = NetworksAtWork.between, list[PartHandle]()
 
-    def acted(self: NetworksAtWork, models: Any, question: Any) -> torch.Tensor:
+    def acted(self: NetworksAtWork, models: Any, question: Any, finer: Any) -> torch.Tensor:
         handles[0].act(action)
-        return real(self, models, question)
+        return real(self, models, question, finer)
 
     monkeypatch.setattr(NetworksAtWork, "between", acted)
     handles.append(engine.submit(part(hires=second(upscaler="Lanczos"), seeds=(1, 2), subseeds=(0, 0))))
