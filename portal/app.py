@@ -19,7 +19,21 @@ from portal.api.gate import Gate
 from portal.api.sdapi import lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
 from portal.api.security import undeclared
-from portal.api.v1 import audit, auth, endpoints, infotext, jobs, me, model_uploads, models, styles, users
+from portal.api.v1 import (
+    access,
+    audit,
+    auth,
+    endpoints,
+    infotext,
+    jobs,
+    me,
+    model_uploads,
+    models,
+    roles,
+    styles,
+    teams,
+    users,
+)
 from portal.bootstrap import build
 from portal.db.migrate import pending
 from portal.pages import admin, docs, login
@@ -39,6 +53,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     auth.router,
     me.router,
     users.router,
+    roles.router,
+    teams.router,
+    access.router,
     audit.router,
     jobs.router,
     model_uploads.router,

@@ -20,6 +20,7 @@ from portal.adapters.local.worker_process import Launch
 from portal.db.base import Database
 from portal.services import audit
 from portal.services.accept import Acceptance, Limits
+from portal.services.access import AccessRules
 from portal.services.changes import Changes
 from portal.services.completion import Completions
 from portal.services.container import DISPATCHER, Services
@@ -42,8 +43,10 @@ from portal.services.own_settings import OwnSettings
 from portal.services.passwords import Passwords
 from portal.services.ports import Clock, Fleet, Inbox, Secrets, Tasks
 from portal.services.progress import ProgressBoard
+from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.styles import Styles
+from portal.services.teams import Teams
 from portal.services.throttle import LoginThrottle
 from portal.services.tokens import AccessTokens
 from portal.services.trail import Trail
@@ -105,6 +108,9 @@ def build(settings: Settings, **overrides: Any) -> Services:
         sessions=sessions,
         identity=identity,
         credentials=Credentials(database, identity, sessions, clock),
+        roles=Roles(database, sessions, clock),
+        teams=Teams(database, clock),
+        access=AccessRules(database, clock, work.changes),
         trail=Trail(database, secrets.get(AUDIT_KEY)),
         styles=Styles(database, clock, work.models.publish),
         own_settings=OwnSettings(database, clock),

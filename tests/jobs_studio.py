@@ -22,7 +22,7 @@ from portal.db.work import Attempt, Model, Part
 from portal.services import audit
 from portal.services.accept import Limits
 from portal.services.callers import Caller
-from portal.services.permissions import permissions_of
+from portal.services.permissions import ROLES
 from portal.services.ports import EndpointSpec, Submission
 from portal.settings import load
 from tests.quick_passwords import quick_passwords
@@ -68,12 +68,11 @@ class Studio:
 
     def user(self, name: str, role: str = "designer") -> Caller:
         """A user who exists, as the caller of requests."""
-        row = User(
-            id=new_id(), username=name, password_hash="-", role=role, created_at=self.clock.now(), settings={}
-        )
+        row = User(id=new_id(), username=name, password_hash="-", created_at=self.clock.now(), settings={})
+        row.hold([role])
         with self.database.session() as session:
             session.add(row)
-        return Caller(row.id, name, role, permissions_of(role))
+        return Caller(row.id, name, (role,), ROLES[role])
 
     def checkpoint(self, name: str) -> str:
         """A registered checkpoint without a file; its sha256."""

@@ -204,6 +204,15 @@ class ResolvedPart(Frozen):
         """How many pictures the part makes."""
         return len(self.seeds)
 
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every model file the part is made with."""
+        passes = [self, *(each for each in (self.refiner, self.hires) if each is not None)]
+        files = [file for each in passes for file in (each.checkpoint, each.vae)]
+        used = [*self.networks, *(self.hires.networks if self.hires else ())]
+        found = [*files, *self.embeddings, *(use.model for use in used)]
+        return tuple(dict.fromkeys(file for file in found if file is not None))
+
     def recipe(self) -> str:
         """Canonical JSON of the part: what makes these pictures again, whoever asked for them."""
         return canonical.dumps(self.model_dump(mode="json"))

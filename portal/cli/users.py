@@ -11,7 +11,7 @@ from atelier.contract.errors import InvalidRequest, NotFound
 from portal.cli.commands import OPERATOR, command, group, services
 from portal.services.container import Services
 from portal.services.identity import Change
-from portal.services.permissions import DESIGNER, ROLES
+from portal.services.permissions import DESIGNER
 
 if TYPE_CHECKING:
     from portal.cli.commands import Commands
@@ -22,7 +22,9 @@ def add_to(commands: Commands) -> None:
     users = group(commands, "user", "Add users, list them, reset passwords.")
     add = command(users, "add", _add, "Add a user.")
     add.add_argument("name")
-    add.add_argument("--role", choices=sorted(ROLES), default=DESIGNER)
+    add.add_argument(
+        "--role", action="append", help=f"a role, several times for several; {DESIGNER} where none is given"
+    )
     command(users, "list", _list, "List everybody.")
     password = command(users, "password", _password, "Set a user's password and end their logins.")
     password.add_argument("name")
@@ -35,15 +37,15 @@ def add_to(commands: Commands) -> None:
 def _add(arguments: argparse.Namespace) -> int:
     password = _read_password(from_stdin=arguments.password_stdin)
     with services() as built:
-        made = built.identity.create(OPERATOR, arguments.name, password, arguments.role)
-    print(f"Added {made.username} ({made.role}).")
+        made = built.identity.create(OPERATOR, arguments.name, password, arguments.role or DESIGNER)
+    print(f"Added {made.username} ({', '.join(made.roles)}).")
     return 0
 
 
 def _list(_arguments: argparse.Namespace) -> int:
     with services() as built:
         for user in built.identity.users():
-            print(f"{user.username}\t{user.role}\t{'disabled' if user.disabled else 'active'}")
+            print(f"{user.username}\t{','.join(user.roles)}\t{'disabled' if user.disabled else 'active'}")
     return 0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.db.base import ID, Base, new_id
+from portal.db.rights import UserRole
 
 
 class User(Base):
@@ -21,13 +23,28 @@ class User(Base):
     username: Mapped[str] = mapped_column(String(64), unique=True)
     """Lower case: names differ by more than their capitals."""
     password_hash: Mapped[str] = mapped_column(String(256))
-    role: Mapped[str] = mapped_column(String(32))
     disabled: Mapped[bool] = mapped_column(default=False)
     epoch: Mapped[int] = mapped_column(default=0)
     settings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What this user set for themselves, by option name."""
     created_at: Mapped[float]
     last_login_at: Mapped[float | None]
+
+    held: Mapped[list[UserRole]] = relationship(
+        cascade="all, delete-orphan", lazy="selectin", passive_deletes=True, order_by=UserRole.role
+    )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names of the roles this user holds, in order."""
+        return tuple(sorted(each.role for each in self.held))
+
+    def hold(self, roles: Iterable[str]) -> None:
+        """Hold exactly `roles` from now on."""
+        wanted = set(roles)
+        kept = [each for each in self.held if each.role in wanted]
+        known = {each.role for each in kept}
+        self.held = [*kept, *(UserRole(role=name) for name in sorted(wanted - known))]
 
 
 class SessionFamily(Base):

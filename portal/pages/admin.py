@@ -15,7 +15,7 @@ from portal.api.security import Caller, require, services_of
 from portal.pages.rendering import page
 from portal.services.container import Services
 from portal.services.identity import Change
-from portal.services.permissions import DESIGNER, ROLES
+from portal.services.permissions import DESIGNER, main_role
 
 router = APIRouter(prefix="/portal", include_in_schema=False)
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -40,7 +40,7 @@ def overview(
     values: dict[str, Any] = {"jobs": jobs, "users": None, "endpoints": [], "models": None, "trail": []}
     if caller.may("users.manage"):
         values["users"] = Counter(
-            "disabled" if each.disabled else each.role for each in services.identity.users()
+            "disabled" if each.disabled else main_role(each.roles) for each in services.identity.users()
         )
     if caller.may("endpoints.read"):
         values["endpoints"] = services.work.endpoints.listed()
@@ -88,7 +88,7 @@ def change_user(
 ) -> Response:
     """Change a role or password, disable or enable an account; or say why not."""
     changes = {
-        "role": Change(role=role),
+        "role": Change(roles=(role or "",)),
         "disabled": Change(disabled=True),
         "enabled": Change(disabled=False),
         "password": Change(password=password or ""),
@@ -126,7 +126,12 @@ def jobs(
 def _users(request: Request, services: Services, *, status_code: int = 200, **values: str) -> Response:
     shown = {"said": "", "wrong": "", "username": "", **values}
     return page(
-        request, "users.html", status_code, users=services.identity.users(), roles=sorted(ROLES), **shown
+        request,
+        "users.html",
+        status_code,
+        users=services.identity.users(),
+        roles=[each.name for each in services.roles.listed()],
+        **shown,
     )
 
 

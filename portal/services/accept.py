@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from atelier import answer
 from atelier.contract import canonical
-from atelier.contract.errors import Conflict, InvalidRequest, TooManyRequests, UnknownName
+from atelier.contract.errors import Conflict, InvalidRequest, NotPermitted, TooManyRequests, UnknownName
 from atelier.contract.jobs import JobRequest, JobState, PartState
 from atelier.contract.parts import Task
 from atelier.resolve import Resolution, parse_payload, resolve_txt2img
@@ -23,6 +23,7 @@ from portal.db.base import Database, new_id
 from portal.db.identity import User
 from portal.db.work import Endpoint, IdempotencyKey, Job, Part
 from portal.services import audit
+from portal.services.access import Access
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
 from portal.services.dispatch_watch import IDEMPOTENCY_SECONDS
@@ -175,7 +176,7 @@ class Acceptance:
             raise UnknownName.of("task", request.task, [task.value for task in Task])
         payload = parse_payload(request.txt2img_payload)
         settings = session.scalar(select(User.settings).where(User.id == user_id))
-        endpoint = _endpoint(session, request.endpoint)
+        endpoint = _endpoint(session, user_id, request.endpoint)
         models = catalogue(session, user_id)
         return Ready(
             endpoint,
@@ -243,10 +244,14 @@ def _parts(job: Job, resolution: Resolution) -> list[Part]:
     return rows
 
 
-def _endpoint(session: Session, wanted: str) -> str | None:
-    if wanted == AUTOMATIC:
+def _endpoint(session: Session, user_id: str, wanted: str) -> str | None:
+    access = Access(session, user_id)
+    every = session.scalars(select(Endpoint.name).order_by(Endpoint.name)).all()
+    names = [name for name in every if access.endpoint(name)]
+    if wanted == AUTOMATIC and (names or not every):
         return None
-    names = session.scalars(select(Endpoint.name).order_by(Endpoint.name)).all()
+    if not names and every:
+        raise NotPermitted("You may not use any of the studio's endpoints. Ask an administrator.")
     if wanted not in names:
         raise UnknownName.of("endpoint", wanted, [AUTOMATIC, *names])
     return wanted

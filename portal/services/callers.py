@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 
 from atelier.contract.errors import NotPermitted
 from portal.services.audit import NOWHERE, Origin
+from portal.services.permissions import main_role
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A user who proved who they are. `permissions` are the role's, narrowed by an API key's scopes."""
+    """A user who proved who they are. `permissions` are the roles', narrowed by an API key's scopes."""
 
     user_id: str
     username: str
-    role: str
+    roles: tuple[str, ...]
     permissions: frozenset[str] = field(repr=False)
     epoch: int = 0
     session_id: str | None = None
@@ -23,6 +24,11 @@ class Caller:
     """Unix seconds until which the credential itself is good; None where it has no end."""
     origin: Origin = field(default=NOWHERE, repr=False, compare=False)
     """Where this request came from."""
+
+    @property
+    def role(self) -> str:
+        """The roles as one word or a few."""
+        return main_role(self.roles)
 
     def may(self, permission: str) -> bool:
         """Whether the caller has `permission`."""

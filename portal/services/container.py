@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
+from portal.services.access import AccessRules
 from portal.services.credentials import Credentials
 from portal.services.identity import Identity
 from portal.services.own_settings import OwnSettings
 from portal.services.ports import Clock, Secrets
+from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.styles import Styles
+from portal.services.teams import Teams
 from portal.services.trail import Trail
 from portal.services.work import Work
 from portal.settings import Settings
@@ -34,6 +37,9 @@ class Services:
     identity: Identity
     credentials: Credentials
     trail: Trail
+    roles: Roles
+    teams: Teams
+    access: AccessRules
     styles: Styles
     own_settings: OwnSettings
     work: Work

@@ -20,8 +20,9 @@ from portal.services import audit
 from portal.services.audit import Origin
 from portal.services.callers import Caller
 from portal.services.identity import Identity
-from portal.services.permissions import PERMISSIONS, permissions_of
+from portal.services.permissions import PERMISSIONS
 from portal.services.ports import Clock
+from portal.services.rights import permissions_of
 from portal.services.sessions import Sessions
 
 KEY_PREFIX = "atl_"
@@ -85,7 +86,7 @@ class Credentials:
             self._verified[mark] = _Verified(user.id, user.epoch, self._clock.now() + REMEMBERED)
             while len(self._verified) > MAX_REMEMBERED:
                 self._verified.popitem(last=False)
-        return _caller(user, permissions_of(user.role))
+        return self._caller(user)
 
     def make_key(
         self,
@@ -96,7 +97,7 @@ class Credentials:
         origin: Origin,
     ) -> tuple[ApiKey, str]:
         """A new API key of the caller's own: the row, and the secret that is told this once."""
-        wanted = _granted(caller, scopes)
+        wanted = self._granted(caller, scopes)
         if expires_at is not None and expires_at <= self._clock.now():
             raise InvalidRequest("The key would have expired already. Give a time to come.")
         secret = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -142,7 +143,7 @@ class Credentials:
             user = session.get(User, known.user_id)
         if user is None or user.disabled or user.epoch != known.epoch:
             return None
-        return _caller(user, permissions_of(user.role))
+        return self._caller(user)
 
     def _by_key(self, secret: str, username: str | None) -> Caller:
         now = self._clock.now()
@@ -161,10 +162,33 @@ class Credentials:
         if key.last_used_at is None or now - key.last_used_at >= LAST_USED_STEP:
             with self._database.session() as session:
                 session.execute(update(ApiKey).where(ApiKey.id == key.id).values(last_used_at=now))
-        granted = permissions_of(user.role)
-        return _caller(
-            user, granted if key.scopes is None else granted & frozenset(key.scopes), key.expires_at
-        )
+        return self._caller(user, key.scopes, key.expires_at)
+
+    def _caller(
+        self, user: User, scopes: Iterable[str] | None = None, expires_at: float | None = None
+    ) -> Caller:
+        """The user as a caller; `scopes` narrow what their roles allow."""
+        granted = self._permissions(user.roles)
+        narrowed = granted if scopes is None else granted & frozenset(scopes)
+        return Caller(user.id, user.username, user.roles, narrowed, user.epoch, None, expires_at)
+
+    def _permissions(self, roles: Iterable[str]) -> frozenset[str]:
+        with self._database.reading() as session:
+            return permissions_of(session, roles)
+
+    def _granted(self, caller: Caller, scopes: Iterable[str] | None) -> list[str] | None:
+        """What a new key may do: never more than who makes it. None is everything the owner's roles
+        allow, now and later.
+        """
+        if scopes is None:
+            whole = caller.permissions == self._permissions(caller.roles)
+            return None if whole else sorted(caller.permissions)
+        wanted = sorted(set(scopes))
+        if unknown := [each for each in wanted if each not in PERMISSIONS]:
+            raise InvalidRequest(f"There is no permission {unknown[0]!r} to give a key.")
+        for each in wanted:
+            caller.demand(each)
+        return wanted
 
     def _note(self, session: Session, caller: Caller, action: str, key: ApiKey, origin: Origin) -> None:
         audit.record(
@@ -176,24 +200,6 @@ class Credentials:
             details={"name": key.name, "scopes": key.scopes},
             at=self._clock.now(),
         )
-
-
-def _caller(user: User, permissions: frozenset[str], expires_at: float | None = None) -> Caller:
-    return Caller(user.id, user.username, user.role, permissions, user.epoch, None, expires_at)
-
-
-def _granted(caller: Caller, scopes: Iterable[str] | None) -> list[str] | None:
-    """What a new key may do: never more than who makes it. None is everything the owner's role may, now and
-    later.
-    """
-    if scopes is None:
-        return None if caller.permissions == permissions_of(caller.role) else sorted(caller.permissions)
-    wanted = sorted(set(scopes))
-    if unknown := [each for each in wanted if each not in PERMISSIONS]:
-        raise InvalidRequest(f"There is no permission {unknown[0]!r} to give a key.")
-    for each in wanted:
-        caller.demand(each)
-    return wanted
 
 
 def _hash(secret: str) -> str:

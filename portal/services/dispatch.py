@@ -24,6 +24,7 @@ from portal.db.base import Database, new_id
 from portal.db.work import Attempt, Endpoint, Instance, Part
 from portal.domain.fairness import Waiting, pick_order, room
 from portal.domain.states import PartEvent, after
+from portal.services.access import Access, refusal, rules_there_are
 from portal.services.changes import Changes
 from portal.services.completion import Completions, Ending, derive
 from portal.services.ports import Clock, EndpointState, Fleet, Submission
@@ -98,16 +99,24 @@ class Dispatcher:
                 return None
             targets = _targets(session)
             heads = [each for each, _, _ in waiting]
-            order = pick_order(heads, *_service(session, {each.owner for each in heads}))
+            owners = {each.owner for each in heads}
+            order = pick_order(heads, *_service(session, owners))
             wants = {each.part: (endpoint, blob) for each, endpoint, blob in waiting}
+            rules = rules_there_are(session)
+            access = {owner: Access(session, owner, rules) for owner in owners}
         for each in order:
-            target = _choose(targets, *wants[each.part])
+            wanted, blob = wants[each.part]
+            # A wanted endpoint that was closed to the owner counts all the same: the part is refused there.
+            theirs = [it for it in targets if it.name == wanted or access[each.owner].endpoint(it.name)]
+            target = _choose(theirs, wanted, blob)
             if target is not None:
                 return each.part, target
         return None
 
     def _claim(self, part_id: str, target: _Target) -> Claimed | None:
-        """Make the part ours: dispatched, with a new open attempt. None if somebody else was faster."""
+        """Make the part ours: dispatched, with a new open attempt. None if somebody else was faster, or where
+        its owner may not have it made any more: then it has failed.
+        """
         now = self._clock.now()
         with self._database.session() as session:
             part = session.scalar(
@@ -117,15 +126,13 @@ class Dispatcher:
             )
             if part is None:
                 return None
-            part.state = after(PartState.QUEUED, PartEvent.DISPATCH).value
-            part.attempt += 1
-            part.endpoint = target.name
-            session.add(_attempt(part, now, woke=target.asleep))
-            derive(session, part.job_id, now, waking=target.asleep)
-            claimed = Claimed(
-                part.job_id, part.id, part.attempt, target.name, part.resolved["task"], part.resolved
-            )
-        self._changes.notify(claimed.job)
+            error = refusal(session, part, target.name)
+            claimed = None if error else _open(session, part, target, now)
+            if error:
+                part.state, part.error = after(PartState.QUEUED, PartEvent.FAIL).value, error.body()
+            derive(session, part.job_id, now, waking=target.asleep and claimed is not None)
+            job_id = part.job_id
+        self._changes.notify(job_id)
         return claimed
 
     def _send(self, claimed: Claimed) -> None:
@@ -151,6 +158,15 @@ class Dispatcher:
 
     def _refused(self, claimed: Claimed, error: AtelierError) -> None:
         self._completions.end(claimed.job, claimed.part, claimed.attempt, Ending(error=error))
+
+
+def _open(session: Session, part: Part, target: _Target, now: float) -> Claimed:
+    """A new open attempt at the part, on the target."""
+    part.state = after(PartState.QUEUED, PartEvent.DISPATCH).value
+    part.attempt += 1
+    part.endpoint = target.name
+    session.add(_attempt(part, now, woke=target.asleep))
+    return Claimed(part.job_id, part.id, part.attempt, target.name, part.resolved["task"], part.resolved)
 
 
 def _attempt(part: Part, now: float, *, woke: bool) -> Attempt:

@@ -21,7 +21,9 @@ from atelier.contract.parts import InstanceState
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Attempt, Endpoint, Instance, Part
+from portal.domain.access import ObjectKind
 from portal.services import audit
+from portal.services.access import forget_object
 from portal.services.changes import WORK, Changes
 from portal.services.models import Models
 from portal.services.ports import Clock, EndpointSpec, EndpointState, EndpointStatus, Fleet
@@ -117,6 +119,7 @@ class Endpoints:
                 part.wanted_endpoint = None
             session.execute(delete(Instance).where(Instance.endpoint == name))
             session.delete(row)
+            forget_object(session, ObjectKind.ENDPOINT, [name])
             audit.record(session, actor, "endpoint.delete", f"endpoint:{name}")
         self._fleet.delete(name)
         for key in (keys.catalogue(name), keys.endpoint_control(name)):

@@ -17,16 +17,17 @@ from atelier.contract.errors import (
     NotAuthenticated,
     NotFound,
     TooManyRequests,
-    UnknownName,
 )
 from portal.db.base import Database
 from portal.db.identity import User
+from portal.db.rights import UserRole
 from portal.db.work import Job
 from portal.services import audit
 from portal.services.audit import ANONYMOUS, Actor, Named, Origin
 from portal.services.passwords import Passwords
-from portal.services.permissions import ADMIN, ROLES
+from portal.services.permissions import ADMIN
 from portal.services.ports import Clock
+from portal.services.rights import demand_no_more_than_own, known, permissions_of
 from portal.services.sessions import Sessions, Tokens
 from portal.services.throttle import LoginThrottle
 
@@ -40,7 +41,7 @@ WRONG = "The user name or the password is wrong."
 class Change:
     """What an administrator changes of a user; None leaves it as it is."""
 
-    role: str | None = None
+    roles: Iterable[str] | None = None
     disabled: bool | None = None
     password: str | None = None
 
@@ -101,13 +102,13 @@ class Identity:
         actor: Actor,
         username: str,
         password: str,
-        role: str,
+        roles: str | Iterable[str],
         origin: Origin = Origin(),
         *,
         min_length: int | None = None,
     ) -> User:
-        """A new user. Raises InvalidRequest for a bad name, role or password, Conflict where the name is
-        taken.
+        """A new user with one role or several. Raises InvalidRequest for a bad name, role or password,
+        Conflict where the name is taken, NotPermitted for more than the actor has.
         """
         name = username.strip().lower()
         if not _USERNAME.match(name):
@@ -115,31 +116,31 @@ class Identity:
                 "A user name has 1 to 64 letters a-z, digits, or . _ @ - "
                 "and begins and ends with a letter or digit."
             )
-        _check_role(role)
+        wanted = [roles] if isinstance(roles, str) else list(roles)
+        with self._database.reading() as session:
+            _may_give(session, actor, wanted)
         self._passwords.check_policy(password, name, min_length=min_length)
-        user = User(
-            username=name,
-            password_hash=self._passwords.hash(password),
-            role=role,
-            created_at=self._clock.now(),
-        )
+        user = User(username=name, password_hash=self._passwords.hash(password), created_at=self._clock.now())
+        user.hold(wanted)
         try:
             with self._database.session() as session:
                 session.add(user)
                 session.flush()
-                self._note(session, actor, "user.create", f"user:{user.id}", "done", origin, name, role=role)
+                about = f"user:{user.id}"
+                self._note(session, actor, "user.create", about, "done", origin, name, roles=user.roles)
         except IntegrityError as error:
             raise Conflict(f"There is already a user named {name!r}.") from error
         return user
 
     def change(self, actor: Actor, user_id: str, change: Change, origin: Origin = Origin()) -> User:
-        """Change role, password or standing. The user's logins end, and the last administrator stays one
-        (Conflict).
+        """Change roles, password or standing. The user's logins end. Raises Conflict for the last
+        administrator's, NotPermitted where the actor would touch more rights than they have.
         """
         with self._database.session() as session:
             admins = [*_locked_admins(session), _locked(session, user_id)]
             user = admins[-1]
-            changed = self._apply(user, change)
+            demand_no_more_than_own(actor, permissions_of(session, user.roles), f"The user {user.username!r}")
+            changed = self._apply(session, actor, user, change)
             if changed:
                 if not any(_rules(each) for each in admins):
                     raise Conflict("This is the last administrator. Make somebody else one first.")
@@ -208,13 +209,13 @@ class Identity:
                 session, actor, "permission.denied", f"permission:{permission}", "refused", actor.origin
             )
 
-    def _apply(self, user: User, change: Change) -> dict[str, object]:
+    def _apply(self, session: Session, actor: Actor, user: User, change: Change) -> dict[str, object]:
         """Make the change on the row; what changed, as the audit trail tells it."""
         changed: dict[str, object] = {}
-        if change.role is not None and change.role != user.role:
-            _check_role(change.role)
-            changed["role"] = [user.role, change.role]
-            user.role = change.role
+        if change.roles is not None and set(wanted := list(change.roles)) != set(user.roles):
+            before = user.roles
+            user.hold(_may_give(session, actor, wanted))
+            changed["roles"] = [list(before), list(user.roles)]
         if change.disabled is not None and change.disabled != user.disabled:
             changed["disabled"] = user.disabled = change.disabled
         if change.password is not None:
@@ -247,20 +248,25 @@ class Identity:
         )
 
 
-def _check_role(role: str) -> None:
-    if role not in ROLES:
-        raise UnknownName.of("role", role, ROLES)
+def _may_give(session: Session, actor: Actor, roles: Iterable[str]) -> tuple[str, ...]:
+    """The roles, which exist and allow no more than the actor may do."""
+    names = known(session, roles)
+    if not names:
+        raise InvalidRequest("A user holds one role at least.")
+    demand_no_more_than_own(actor, permissions_of(session, names), f"The role {', '.join(names)}")
+    return names
 
 
 def _rules(user: User) -> bool:
-    return user.role == ADMIN and not user.disabled
+    return ADMIN in user.roles and not user.disabled
 
 
 def _locked_admins(session: Session) -> Sequence[User]:
     """Every administrator, locked in one order before anybody is changed: two who demote each other must not
     both succeed.
     """
-    return session.scalars(select(User).where(User.role == ADMIN).order_by(User.id).with_for_update()).all()
+    query = select(User).join(UserRole, UserRole.user_id == User.id).where(UserRole.role == ADMIN)
+    return session.scalars(query.order_by(User.id).with_for_update(of=User)).all()
 
 
 def _locked(session: Session, user_id: str) -> User:

@@ -18,7 +18,9 @@ from atelier.contract.models import ModelKind, ModelRef
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Model, Part, RetiredBlob
+from portal.domain.access import ObjectKind
 from portal.services import audit, model_previews
+from portal.services.access import forget_object
 from portal.services.callers import Caller
 from portal.services.files import Files
 from portal.services.model_notes import Notes
@@ -173,6 +175,7 @@ class ModelDesk:
             told = {"kind": row.kind, "sha256": row.sha256}
             _record(session, actor, "model.delete", row.name, origin, told)
             session.delete(row)
+            forget_object(session, ObjectKind.MODEL, [row.id])
         self._models.publish()
         self._drop_preview(preview)
         self.sweep()

@@ -20,6 +20,7 @@ from atelier.storage.base import BlobStat, BlobStore
 from portal.db.base import Database, new_id
 from portal.db.work import Endpoint, Model
 from portal.services import audit, model_cards, styles
+from portal.services.access import Access
 from portal.services.intake import Arriving, Intake
 from portal.services.ports import Clock
 
@@ -192,8 +193,13 @@ class Models:
 
 
 def catalogue(session: Session, user_id: str | None = None) -> Catalogue:
-    """Everything that may be named in a request of a user; with the studio's styles alone without one."""
+    """Everything that may be named in a request of a user; all there is, with the studio's styles alone,
+    without one.
+    """
     rows = session.scalars(select(Model).order_by(Model.created, Model.id)).all()
+    if user_id is not None:
+        access = Access(session, user_id)
+        rows = [row for row in rows if access.model(row.id)]
     standard = next((reference(row).title for row in rows if row.standard), None)
     return Catalogue(
         models=tuple(reference(row) for row in rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,9 @@ REGISTRY: tuple[Permission, ...] = (
     Permission("options.read", "studio", "low", "Read the studio's options."),
     Permission("portal.view", "studio", "medium", "See the portal's overview."),
     Permission("users.manage", "studio", "high", "Create users, set roles and passwords, disable accounts."),
+    Permission("roles.manage", "studio", "high", "Make roles of the studio's own, change and remove them."),
+    Permission("teams.manage", "studio", "medium", "Make teams, and say who belongs to them."),
+    Permission("access.manage", "studio", "high", "Say who may use which endpoint and which model."),
     Permission("audit.read", "studio", "high", "Read the audit trail."),
 )
 
@@ -71,9 +75,9 @@ ROLES: dict[str, frozenset[str]] = {
         )
     ),
 }
-"""What each role may do. A role that is not here may do nothing."""
+"""What each built-in role may do. The studio's own roles stand in its database."""
 
 
-def permissions_of(role: str) -> frozenset[str]:
-    """The permissions of `role`; none for a role nobody knows."""
-    return ROLES.get(role, frozenset())
+def main_role(roles: Collection[str]) -> str:
+    """The role by which somebody is called who may hold several: `admin` before every other."""
+    return ADMIN if ADMIN in roles else ", ".join(sorted(roles)) or "nobody"

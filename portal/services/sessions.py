@@ -19,8 +19,8 @@ from portal.db.identity import RefreshToken, SessionFamily, User
 from portal.services import audit
 from portal.services.audit import Named, Origin
 from portal.services.callers import Caller
-from portal.services.permissions import permissions_of
 from portal.services.ports import Clock
+from portal.services.rights import permissions_of
 from portal.services.tokens import AccessClaims, AccessTokens
 
 GRACE = 30.0
@@ -47,7 +47,8 @@ class _Standing:
     """What the database says of a user and a login, and when it was asked."""
 
     username: str
-    role: str
+    roles: tuple[str, ...]
+    permissions: frozenset[str]
     epoch: int
     honoured: bool
     asked_at: float
@@ -158,8 +159,8 @@ class Sessions:
         return Caller(
             claims.user_id,
             standing.username,
-            standing.role,
-            permissions_of(standing.role),
+            standing.roles,
+            standing.permissions,
             standing.epoch,
             claims.session_id,
             claims.expires_at,
@@ -170,7 +171,11 @@ class Sessions:
         seconds.
         """
         standing = self._standing(caller.user_id, caller.session_id)
-        return standing.honoured and standing.epoch == caller.epoch and standing.role == caller.role
+        return (
+            standing.honoured
+            and standing.epoch == caller.epoch
+            and caller.permissions <= standing.permissions
+        )
 
     def forget(self) -> None:
         """Drop the cache: the next request of everybody asks the database."""
@@ -215,15 +220,17 @@ class Sessions:
         with self._database.reading() as session:
             user = session.get(User, user_id)
             family = session.get(SessionFamily, session_id) if session_id else None
+            permissions = permissions_of(session, user.roles) if user else frozenset()
         if user is None:
-            return _Standing("", "", -1, False, now)
+            return _Standing("", (), frozenset(), -1, False, now)
         logged_in = session_id is None or (
             family is not None
             and family.user_id == user_id
             and family.revoked_at is None
             and family.expires_at > now
         )
-        return _Standing(user.username, user.role, user.epoch, logged_in and not user.disabled, now)
+        honoured = logged_in and not user.disabled
+        return _Standing(user.username, user.roles, permissions, user.epoch, honoured, now)
 
 
 def _hash(secret: str) -> str:

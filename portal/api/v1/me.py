@@ -22,6 +22,7 @@ class MeView(BaseModel):
     id: str
     username: str
     role: str
+    roles: list[str]
     permissions: list[str]
     settings: dict[str, Any]
 
@@ -73,6 +74,7 @@ def me(caller: Annotated[Caller, Depends(require("account.read"))], services: Se
         id=caller.user_id,
         username=caller.username,
         role=caller.role,
+        roles=list(caller.roles),
         permissions=sorted(caller.permissions),
         settings=services.identity.user(caller.user_id).settings,
     )

@@ -26,7 +26,7 @@ class UserView(BaseModel):
 
     id: str
     username: str
-    role: str
+    roles: tuple[str, ...]
     disabled: bool
     created_at: float
     last_login_at: float | None
@@ -39,7 +39,9 @@ class NewUser(BaseModel):
 
     username: str = Field(max_length=64)
     password: str = Field(max_length=1024)
-    role: str = DESIGNER
+    roles: tuple[str, ...] = Field((DESIGNER,), max_length=32)
+    role: str | None = None
+    """One role, in the place of `roles`."""
 
 
 class UserChange(BaseModel):
@@ -47,7 +49,9 @@ class UserChange(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    roles: tuple[str, ...] | None = Field(None, max_length=32)
     role: str | None = None
+    """One role, in the place of `roles`."""
     disabled: bool | None = None
     password: str | None = Field(None, max_length=1024)
 
@@ -61,7 +65,13 @@ def users(_caller: Manager, services: ServicesOf) -> list[UserView]:
 @router.post("", status_code=201, response_model=UserView)
 def create(body: NewUser, request: Request, caller: Manager, services: ServicesOf) -> UserView:
     """Create a user."""
-    made = services.identity.create(caller, body.username, body.password, body.role, arrived(request).origin)
+    made = services.identity.create(
+        caller,
+        body.username,
+        body.password,
+        body.roles if body.role is None else (body.role,),
+        arrived(request).origin,
+    )
     return UserView.model_validate(made)
 
 
@@ -75,6 +85,10 @@ def user(user_id: str, _caller: Manager, services: ServicesOf) -> UserView:
 def change(
     user_id: str, body: UserChange, request: Request, caller: Manager, services: ServicesOf
 ) -> UserView:
-    """Set a user's role or password, disable or enable them. The last administrator stays one."""
-    wanted = Change(role=body.role, disabled=body.disabled, password=body.password)
+    """Set a user's roles or password, disable or enable them. The last administrator stays one."""
+    wanted = Change(
+        roles=body.roles if body.role is None else (body.role,),
+        disabled=body.disabled,
+        password=body.password,
+    )
     return UserView.model_validate(services.identity.change(caller, user_id, wanted, arrived(request).origin))

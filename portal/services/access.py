@@ -1,0 +1,236 @@
+"""Rules on single endpoints and models: kept, and asked at submission and again at dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from atelier.contract.errors import InvalidRequest, NotFound, NotPermitted
+from atelier.contract.parts import ResolvedPart
+from portal.db.base import Database, new_id
+from portal.db.identity import User
+from portal.db.rights import AccessRule, Team
+from portal.db.work import Endpoint, Model, Part
+from portal.domain.access import (
+    EVERYBODY,
+    Effect,
+    ObjectKind,
+    Rule,
+    Subject,
+    SubjectKind,
+    may_use,
+)
+from portal.services import audit
+from portal.services.audit import Actor
+from portal.services.changes import WORK, Changes
+from portal.services.ports import Clock
+from portal.services.rights import permissions_of, role_names
+from portal.services.teams import teams_of
+
+Rules = dict[tuple[ObjectKind, str], list[Rule]]
+
+UNLIMITED = "access.manage"
+"""Who has this permission may use everything: they could lift any rule anyway."""
+
+
+@dataclass(frozen=True)
+class RuleView:
+    """A rule in words: the object's and the subject's names as people know them."""
+
+    id: str
+    object_kind: ObjectKind
+    object: str
+    object_name: str
+    subject_kind: SubjectKind
+    subject: str
+    subject_name: str
+    effect: Effect
+
+
+class Access:
+    """What one user may use, in a session of the caller's."""
+
+    def __init__(self, session: Session, user_id: str, rules: Rules | None = None) -> None:
+        self._rules = rules_there_are(session) if rules is None else rules
+        self._free = not any(self._rules.values())
+        if self._free:
+            return
+        user = session.get(User, user_id)
+        roles = user.roles if user else ()
+        self._free = UNLIMITED in permissions_of(session, roles)
+        self._subject = Subject(user_id, teams_of(session, user_id), frozenset(roles))
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether no rule stands between this user and anything."""
+        return self._free
+
+    def endpoint(self, name: str) -> bool:
+        """Whether the user's work may go to the endpoint."""
+        return self._may(ObjectKind.ENDPOINT, name)
+
+    def model(self, model_id: str) -> bool:
+        """Whether the user may draw with the model."""
+        return self._may(ObjectKind.MODEL, model_id)
+
+    def _may(self, kind: ObjectKind, name: str) -> bool:
+        return self._free or may_use(self._subject, self._rules.get((kind, name), ()))
+
+
+def refusal(session: Session, part: Part, endpoint: str) -> NotPermitted | None:
+    """Why a part must not be made on the endpoint any more: what its owner was allowed at submission may have
+    been taken away since.
+    """
+    access = Access(session, part.owner_id)
+    if access.unlimited:
+        return None
+    if not access.endpoint(endpoint):
+        return NotPermitted(f"You may not use the endpoint {endpoint!r} any more. Ask an administrator.")
+    named = {model.sha256: model for model in ResolvedPart.model_validate(part.resolved).models}
+    rows = session.execute(select(Model.id, Model.sha256).where(Model.sha256.in_(named))).all()
+    open_to_them = {row.sha256 for row in rows if access.model(row.id)}
+    closed = {row.sha256 for row in rows} - open_to_them
+    if closed:
+        name = named[min(closed)].name
+        return NotPermitted(f"You may not use the model {name!r} any more. Ask an administrator.")
+    return None
+
+
+class AccessRules:
+    """The use cases about rules. Each leaves an audit entry in its own transaction."""
+
+    def __init__(self, database: Database, clock: Clock, changes: Changes) -> None:
+        self._database = database
+        self._clock = clock
+        self._changes = changes
+
+    def listed(self, kind: ObjectKind | None = None, object: str | None = None) -> Sequence[RuleView]:
+        """Every rule, or those on one kind of object or one object."""
+        query = select(AccessRule).order_by(AccessRule.object_kind, AccessRule.object, AccessRule.id)
+        if kind is not None:
+            query = query.where(AccessRule.object_kind == kind.value)
+        if object is not None:
+            query = query.where(AccessRule.object == object)
+        with self._database.reading() as session:
+            names = _Names(session)
+            return [names.view(row) for row in session.scalars(query)]
+
+    def put(
+        self,
+        actor: Actor,
+        object_kind: ObjectKind,
+        object: str,
+        subject_kind: SubjectKind,
+        subject: str,
+        effect: Effect,
+    ) -> RuleView:
+        """Let a subject use an object, or not; a rule on the same two is replaced. Raises InvalidRequest for
+        what does not exist.
+        """
+        subject = EVERYBODY if subject_kind is SubjectKind.EVERYBODY else subject
+        with self._database.session() as session:
+            names = _Names(session)
+            names.check(object_kind, object, subject_kind, subject)
+            row = session.scalar(
+                select(AccessRule)
+                .where(
+                    AccessRule.object_kind == object_kind.value,
+                    AccessRule.object == object,
+                    AccessRule.subject_kind == subject_kind.value,
+                    AccessRule.subject == subject,
+                )
+                .with_for_update()
+            )
+            if row is None:
+                row = AccessRule(
+                    id=new_id(),
+                    object_kind=object_kind.value,
+                    object=object,
+                    subject_kind=subject_kind.value,
+                    subject=subject,
+                    created=self._clock.now(),
+                )
+                session.add(row)
+            row.effect = effect.value
+            view = names.view(row)
+            _note(session, actor, f"access.{effect.value}", view)
+        self._changes.notify(WORK)
+        return view
+
+    def delete(self, actor: Actor, rule_id: str) -> None:
+        """Take a rule away. Raises NotFound."""
+        with self._database.session() as session:
+            row = session.get(AccessRule, rule_id, with_for_update=True)
+            if row is None:
+                raise NotFound("There is no such rule.")
+            view = _Names(session).view(row)
+            session.delete(row)
+            _note(session, actor, "access.lift", view)
+        self._changes.notify(WORK)
+
+
+def forget_object(session: Session, kind: ObjectKind, objects: Iterable[str]) -> None:
+    """Take the rules on what is being deleted away, in the caller's transaction."""
+    session.execute(
+        delete(AccessRule).where(AccessRule.object_kind == kind.value, AccessRule.object.in_(list(objects)))
+    )
+
+
+def rules_there_are(session: Session) -> Rules:
+    """Every rule, by what it is about."""
+    found: Rules = {}
+    for row in session.scalars(select(AccessRule)):
+        rule = Rule(SubjectKind(row.subject_kind), row.subject, Effect(row.effect))
+        found.setdefault((ObjectKind(row.object_kind), row.object), []).append(rule)
+    return found
+
+
+def _note(session: Session, actor: Actor, action: str, rule: RuleView) -> None:
+    person = rule.subject_name if rule.subject_kind is SubjectKind.USER else ""
+    details = {"subject": f"{rule.subject_kind.value}:{rule.subject_name}"}
+    about = f"{rule.object_kind.value}:{rule.object_name}"
+    audit.record(session, actor, action, about, subject=person, details=details)
+
+
+class _Names:
+    """What objects and subjects are called, and whether they exist."""
+
+    def __init__(self, session: Session) -> None:
+        self._objects: dict[ObjectKind, dict[str, str]] = {
+            ObjectKind.ENDPOINT: {name: name for name in session.scalars(select(Endpoint.name))},
+            ObjectKind.MODEL: {each.id: each.name for each in session.execute(select(Model.id, Model.name))},
+        }
+        self._subjects: dict[SubjectKind, dict[str, str]] = {
+            SubjectKind.USER: {
+                each.id: each.username for each in session.execute(select(User.id, User.username))
+            },
+            SubjectKind.TEAM: {each.id: each.name for each in session.execute(select(Team.id, Team.name))},
+            SubjectKind.ROLE: {name: name for name in role_names(session)},
+            SubjectKind.EVERYBODY: {EVERYBODY: "everybody"},
+        }
+
+    def check(self, object_kind: ObjectKind, object: str, subject_kind: SubjectKind, subject: str) -> None:
+        """Raise InvalidRequest for an object or a subject that does not exist."""
+        for kind, key, there_are in (
+            (object_kind.value, object, self._objects[object_kind]),
+            (subject_kind.value, subject, self._subjects[subject_kind]),
+        ):
+            if key not in there_are:
+                raise InvalidRequest(f"There is no {kind} {key[:80]!r} to make a rule of.")
+
+    def view(self, row: AccessRule) -> RuleView:
+        """A row in words; what is gone goes by its id."""
+        object_kind, subject_kind = ObjectKind(row.object_kind), SubjectKind(row.subject_kind)
+        return RuleView(
+            row.id,
+            object_kind,
+            row.object,
+            self._objects[object_kind].get(row.object, row.object),
+            subject_kind,
+            row.subject,
+            self._subjects[subject_kind].get(row.subject, row.subject),
+            Effect(row.effect),
+        )
