@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atelier.contract import families
 from atelier.contract.errors import ModelUnusable
 from atelier.contract.limits import MAX_SIDE, MIN_SIDE
 from atelier.contract.models import ModelKind, ModelRef
@@ -169,7 +170,6 @@ _TEXT_PREFIXES = (
     ("cond_stage_model.transformer.", "sd1"),
 )
 """Where a checkpoint keeps its text encoders, and the family that does so; the first found decides."""
-_EXTRA_CHANNELS = {9: "-inpaint", 8: "-pix2pix", 5: "-depth"}
 _SAYS_VELOCITY = re.compile(r"""^\s*parameterization\s*:\s*["']?v["']?\s*(#.*)?$|VScaling""", re.MULTILINE)
 
 
@@ -177,7 +177,7 @@ def variant_of_channels(channels: int) -> str:
     """What follows a family's name for a UNet that sees so many channels: "-inpaint" ..., "" for the usual
     four.
     """
-    return _EXTRA_CHANNELS.get(channels, "")
+    return families.VARIANTS.get(channels, "")
 
 
 def base_family(names: Collection[str]) -> str | None:
@@ -210,5 +210,5 @@ def family(header: Header, config: str | None = None) -> str | None:
         return None
     variant = variant_of_channels(first.shape[1])
     if base == "sd2" and f"{UNET_PREFIX}label_emb.0.0.weight" in header.tensors:
-        variant += "-unclip"
-    return base + variant + ("-v" if predicts_velocity(header, config) else "")
+        variant += families.UNCLIP
+    return base + variant + (families.VELOCITY if predicts_velocity(header, config) else "")

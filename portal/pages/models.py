@@ -15,7 +15,7 @@ from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_url
 from portal.pages.rendering import page
 from portal.services.container import Services
-from portal.services.model_desk import FAMILIES, ModelChange, Wanted
+from portal.services.model_desk import ModelChange, Wanted
 from portal.services.model_previews import MAX_BYTES
 
 router = APIRouter(prefix="/portal/models", include_in_schema=False)
@@ -141,7 +141,6 @@ def _page(
         status_code,
         models=[(each, preview_url(each)) for each in services.work.desk.records(wanted)],
         kinds=kinds,
-        families=FAMILIES,
         vaes=[each.filename for each, _ in services.work.models.listed(ModelKind.VAE)],
         kind=kind,
         search=search,

@@ -11,7 +11,7 @@ from sqlalchemy import Text, cast, func, or_, select, update
 from sqlalchemy.orm import Session, undefer
 
 from atelier import modelcard
-from atelier.contract import keys
+from atelier.contract import families, keys
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.jobs import PartState
 from atelier.contract.models import ModelKind, ModelRef
@@ -27,11 +27,6 @@ from portal.services.model_notes import Notes
 from portal.services.models import Models, reference
 from portal.services.ports import Clock
 
-FAMILIES = (
-    "sd1", "sd1-inpaint", "sd1-pix2pix", "sd2", "sd2-v", "sd2-inpaint",
-    "sdxl", "sdxl-inpaint", "sdxl-refiner",
-)  # fmt: skip
-"""What an administrator may say a model's family is."""
 UNFINISHED = [state.value for state in PartState if not state.final]
 
 
@@ -50,6 +45,15 @@ class Record:
     preview_sha256: str | None
     created: float
     modified: float
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What its family may be said to be: what a checkpoint's tensors allow; of other kinds the base it is
+        for.
+        """
+        if self.model.kind is ModelKind.CHECKPOINT:
+            return families.choices(self.detected_family)
+        return tuple(dict.fromkeys([*families.BASES, *filter(None, (self.family_override,))]))
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ class ModelDesk:
                 row.notes = notes.model_dump(exclude_defaults=True)
                 told["notes"] = sorted(change.notes)
             if change.family_override is not None:
-                row.family_override = told["family"] = _family(change.family_override)
+                row.family_override = told["family"] = _family(row, change.family_override)
             if change.standard:
                 _make_standard(session, row)
                 told["standard"] = True
@@ -331,10 +335,21 @@ def _preferred_vae(session: Session, row: Model, name: str) -> str:
     return found.filename
 
 
-def _family(given: str) -> str | None:
-    if given and given not in FAMILIES:
-        raise InvalidRequest(f"There is no family {given[:40]!r}. Known: {', '.join(FAMILIES)}.")
-    return given or None
+def _family(row: Model, given: str) -> str | None:
+    """What a model's family is said to be, None for what its file tells. Raises UnknownName, and
+    InvalidRequest where a checkpoint's tensors say otherwise: the engine would refuse it.
+    """
+    if not given:
+        return None
+    if given not in families.NAMES:
+        raise UnknownName.of("family", given, families.NAMES)
+    checkpoint = row.kind == ModelKind.CHECKPOINT.value
+    if checkpoint and row.family and families.contradicts(given, row.family):
+        tensors, may_be = families.of_tensors(row.family), " or ".join(families.choices(row.family))
+        raise InvalidRequest(
+            f"{row.filename} cannot be {given}: its tensors are those of {tensors}. It may be {may_be}."
+        )
+    return given
 
 
 def _record(

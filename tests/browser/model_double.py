@@ -96,7 +96,8 @@ def add_models(
         who(request)
         words = [{"word": "smile", "count": 12}, {"word": "outdoors", "count": 4}]
         metadata = {"ss_output_name": "x", "ss_tag_frequency": '{"10_ada": {"smile": 12}}'}
-        return found(model_id) | {"metadata": metadata, "suggested_words": words}
+        more = {"metadata": metadata, "suggested_words": words, "families": ["sd1", "sd2", "sdxl"]}
+        return found(model_id) | more
 
     @app.patch("/api/v1/models/{model_id}")
     async def change(request: Request, model_id: str) -> dict[str, Any]:

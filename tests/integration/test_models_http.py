@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from atelier.contract import keys
+from atelier.contract import families, keys
 from atelier.contract.models import Catalogue, ModelKind
 from portal.app import create_app
 from portal.db.work import Model, Part
@@ -161,6 +161,13 @@ def test_notes_names_and_the_family_are_an_administrators_to_change(people: Peop
         ({"preferred_weight": 99}, 422), ({"colour": "red"}, 422),
     ):  # fmt: skip
         assert people("root", "PATCH", place, json=body).status_code == status, body
+    checkpoints = f"/{first['id']}"
+    assert people("ann", "GET", checkpoints).json()["families"] == ["sd1", "sd1-v"]
+    assert people("ann", "GET", place).json()["families"] == list(families.BASES)
+    contrary = people("root", "PATCH", checkpoints, json={"family_override": "sd2-inpaint"})
+    assert contrary.status_code == 422
+    assert "its tensors are those of sd1. It may be sd1 or sd1-v" in contrary.json()["error"]["message"]
+    assert people("root", "PATCH", checkpoints, json={"family_override": "sd1-v"}).json()["family"] == "sd1-v"
     other = people.upload(network(tmp_path / "dog.safetensors", {}, salt=1)).json()
     assert people("root", "PATCH", f"/{other['id']}", json={"name": "kitty"}).status_code == 409
     assert people("root", "PATCH", "/nothing", json={"name": "x"}).status_code == 404
@@ -169,7 +176,7 @@ def test_notes_names_and_the_family_are_an_administrators_to_change(people: Peop
     ).json()
     assert people("root", "PATCH", f"/{second['id']}", json={"standard": True}).json()["standard"]
     assert not people("ann", "GET", f"/{first['id']}").json()["standard"]
-    assert people.actions().count("model.change") == 5
+    assert people.actions().count("model.change") == 6
 
 
 def test_a_checkpoints_preferred_vae_is_kept_checked_and_published(people: People, tmp_path: Path) -> None:

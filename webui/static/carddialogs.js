@@ -3,7 +3,6 @@ import { api, send } from "./api.js";
 import { familyName } from "./card.js";
 import { announce, element, show } from "./dom.js";
 
-const FAMILIES = ["sd1", "sd1-inpaint", "sd1-pix2pix", "sd2", "sd2-v", "sd2-inpaint", "sdxl", "sdxl-inpaint", "sdxl-refiner"];
 const address = (model) => `/api/v1/models/${encodeURIComponent(model.id)}`;
 
 // Returns what opens it for a model.
@@ -93,14 +92,23 @@ export function editDialog(saved) {
     show(said, false);
     for (const [control, held] of [[name, model.name], [description, model.description], [words, model.activation_text], [weight, model.preferred_weight], [negative, model.negative_text], [notes, model.notes]]) control.value = held;
     const detected = `As the file says (${familyName(model.detected_family) || "unknown"})`;
-    family.replaceChildren(element("option", { value: "" }, detected), ...FAMILIES.map((each) => element("option", { value: each }, familyName(each))));
-    family.value = model.family_override ?? "";
+    const offer = (families) => {
+      const names = [...new Set([...families, ...(model.family_override ? [model.family_override] : [])])];
+      family.replaceChildren(element("option", { value: "" }, detected), ...names.map((each) => element("option", { value: each }, familyName(each))));
+      family.value = model.family_override ?? "";
+    };
+    offer([]);
     show(preferredVae, model.kind === "checkpoint");
-    if (model.kind === "checkpoint") chooseVae(vae, model.vae, await api("/api/v1/models?kind=vae").catch(() => []));
+    chooseVae(vae, model.vae, []);
     chips.replaceChildren();
     dialog.showModal();
-    const { suggested_words: suggested } = await api(address(model)).catch(() => ({ suggested_words: [] }));
-    if (model === chosen) chips.replaceChildren(...suggested.slice(0, 24).map(chip));
+    if (model.kind === "checkpoint") api("/api/v1/models?kind=vae").then((vaes) => model === chosen && chooseVae(vae, vae.value, vaes), () => {});
+    const { suggested_words: suggested, families } = await api(address(model)).catch(() => ({ suggested_words: [], families: [] }));
+    if (model !== chosen) return;
+    const picked = family.value;
+    offer(families);
+    family.value = picked;
+    chips.replaceChildren(...suggested.slice(0, 24).map(chip));
   };
 }
 
@@ -109,7 +117,7 @@ function chooseVae(list, preferred, vaes) {
   const names = ["None", ...vaes.map((each) => each.filename)];
   if (preferred && !names.includes(preferred)) names.push(preferred);
   list.replaceChildren(element("option", { value: "" }, "Automatic"), ...names.map((name) => element("option", { value: name }, name)));
-  list.value = preferred;
+  list.value = preferred ?? "";
 }
 
 function labelled(text, control) {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from atelier.contract.families import predicts_velocity
 from atelier.contract.models import ModelRef
 from workers.engine.denoise.prediction import Prediction
 from workers.engine.discretisation import Discretisation, zero_terminal_snr
@@ -49,7 +50,7 @@ class Models:
         families.check_stated(
             f"The checkpoint {checkpoint.id[:10]}", family, checkpoint.family, unet.in_channels
         )
-        velocity = checkpoint.v_prediction if family is None else families.predicts_velocity(family)
+        velocity = checkpoint.v_prediction if family is None else predicts_velocity(family)
         alphas: torch.Tensor = checkpoint.alphas_cumprod
         if halved:
             alphas = alphas.half().float()

@@ -103,13 +103,15 @@ class ModelDetails(ModelView):
 
     metadata: dict[str, str]
     suggested_words: list[SuggestedWord]
+    families: list[str]
+    """What `family_override` may be."""
 
     @classmethod
     def told(cls, record: Record, details: Details) -> Self:
         """The view with the details."""
         words = [SuggestedWord(word=word, count=count) for word, count in details.suggested]
         known = ModelView.of(record).model_dump()
-        return cls(**known, metadata=details.metadata, suggested_words=words)
+        return cls(**known, metadata=details.metadata, suggested_words=words, families=record.families)
 
 
 class ModelPatch(BaseModel):

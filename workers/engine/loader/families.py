@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atelier import modelfile
+from atelier.contract import families
 from atelier.contract.errors import ModelUnusable
 from workers.engine.loader.sidecar import SD1_SCALE_FACTOR, SDXL_SCALE_FACTOR
 
@@ -50,21 +51,15 @@ FAMILIES = {
         numbers=5,
     ),
 }
-"""By the name that `atelier.modelfile.base_family` gives."""
-
-
-def predicts_velocity(family: str) -> bool:
-    """Whether a family's name says so: "sd2-v", "sdxl-inpaint-v"."""
-    return family.endswith("-v")
+"""By the base of the family, as `atelier.modelfile.base_family` tells it."""
 
 
 def check_stated(file: str, stated: str | None, base: str, channels: int) -> None:
     """ModelUnusable where a family was stated for a file whose tensors are of another: of another `base`, or
-    of a UNet that sees other `channels`. What a model predicts leaves no trace in its tensors: "-v" is
-    believed.
+    of a UNet that sees other `channels`. "-v" is believed.
     """
     found = base + modelfile.variant_of_channels(channels)
-    if stated is not None and stated.removesuffix("-v") != found:
+    if stated is not None and families.contradicts(stated, found):
         raise ModelUnusable(
             f"{file} is marked as {stated}, but its tensors are those of {found}. Correct the model's "
             "family, or leave it to be told by the file."
