@@ -259,12 +259,13 @@ def test_overriding_a_setting_leaves_the_next_request_alone() -> None:
     assert settings == {"CLIP_stop_at_last_layers": 2}
 
 
-def test_a_first_pass_far_beyond_the_training_size_is_warned_of() -> None:
-    first = CATALOGUE.models[0].model_copy(update={"family": "sd1"})
+@pytest.mark.parametrize(("family", "side"), [("sd1", 512), ("sd2", 768), ("sd2-v", 768), ("sdxl", 1024)])
+def test_a_first_pass_far_beyond_the_training_size_is_warned_of(family: str, side: int) -> None:
+    first = CATALOGUE.models[0].model_copy(update={"family": family})
     known = CATALOGUE.model_copy(update={"models": (first, *CATALOGUE.models[1:])})
-    assert resolve_txt2img({"width": 512, "height": 768}, known).warnings == ()
-    [warning] = resolve_txt2img({"width": 1024, "height": 1024}, known).warnings
-    assert "512x512" in warning and "hires fix" in warning
+    assert resolve_txt2img({"width": side, "height": 2 * side}, known).warnings == ()
+    [warning] = resolve_txt2img({"width": 2 * side, "height": 2 * side}, known).warnings
+    assert f"{side}x{side}" in warning and "hires fix" in warning
 
 
 def test_whole_numbers_have_a_point_in_the_api_alone() -> None:
