@@ -44,6 +44,7 @@ def user_comment(data: bytes) -> str:
             for inner, length, place in _entries(tiff, order, second):
                 if inner == _USER_COMMENT:
                     return decoded(tiff[place : place + length])
+            break  # a block has one such folder; thousands that name the same would be read in squares
     return ""
 
 

@@ -18,19 +18,36 @@ from atelier.modelfile import Header
 
 MAX_SUGGESTED = 40
 """Trigger words that are suggested at most."""
+MAX_COUNT = 2**32
+"""Of pictures at which a tag stands."""
 _CHUNK = 8 * 2**20
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _WIDTHS = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 """Width of the text that cross-attention reads, by family."""
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What controls a terminal, ends a line, or is half a character."""
+_ENDS_TAG = re.compile(r"[<>:]")
 _READS_TEXT = re.compile(
     r"attn2[._]to_k.*(?:lora_down|lora_A|hada_w1_b|lokr_w1_b|weight)", re.ASCII | re.IGNORECASE
 )
 
 
+def legible(text: str) -> str:
+    """`text` with what no database and no answer can hold replaced: half characters, and NUL."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def one_line(name: str) -> bool:
+    """Whether `name` is one line of whole characters, as it stands in lists, infotexts and databases."""
+    return not _UNWRITABLE.search(name)
+
+
 def alias(metadata: Mapping[str, str]) -> str | None:
-    """The name its trainer gave the network, by which prompts may call it."""
+    """The name its trainer gave the network, by which prompts may call it; None where a tag cannot say it."""
     given = str(metadata.get("ss_output_name") or "").strip()
-    return given[:255] if given and given.lower() != "none" else None
+    if not given or given.lower() == "none" or not one_line(given) or _ENDS_TAG.search(given):
+        return None
+    return given[:255]
 
 
 def addnet_hash(path: Path, metadata: Mapping[str, str], data_offset: int) -> str:
@@ -84,12 +101,12 @@ def suggested_words(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
     """(tag, pictures it was trained with), the most frequent first, of `ss_tag_frequency`."""
     try:
         folders: Any = json.loads(metadata.get("ss_tag_frequency") or "{}")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return []
     counts: Counter[str] = Counter()
     for tags in folders.values() if isinstance(folders, dict) else ():
         for tag, count in tags.items() if isinstance(tags, dict) else ():
-            if isinstance(count, int) and count > 0 and str(tag).strip():
+            if isinstance(count, int) and 0 < count < MAX_COUNT and str(tag).strip():
                 counts[str(tag).strip()[:200]] += count
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_SUGGESTED]
 

@@ -42,6 +42,8 @@ def likely(header: Header) -> ModelKind | None:
 
 def check(file: str, header: Header, kind: ModelKind) -> None:
     """Raise ModelUnusable, naming the file and its likely kind, where it is plainly not of `kind`."""
+    if not header.tensors:
+        raise ModelUnusable(f"{file} holds no tensors: it is no model. It may have been saved empty.")
     found = likely(header)
     if found is None:
         if kind in (ModelKind.EMBEDDING, ModelKind.HYPERNETWORK) and not _one_table(header):

@@ -24,6 +24,8 @@ _SAMPLERS = {
     "nai_smea_dyn": "Euler a",
 }
 """Names of NovelAI's that are no alias in the peer."""
+_LARGEST = 2**64
+"""Of a number that means anything."""
 _FIXED = "Clip skip: 2, ENSD: 31337"
 """How all of its pictures were made."""
 
@@ -90,5 +92,6 @@ def _sampler(name: Any) -> str:
 
 
 def _number(value: Any) -> int | float | None:
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if usable else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= _LARGEST and not math.isnan(value) else None

@@ -18,10 +18,17 @@ def within(field: str, value: float | None, default: float, low: float, high: fl
     number = default if value is None else value
     if not low <= number <= high:
         raise LimitExceeded(
-            f"{field} is {number:g}; it must be from {low:g} to {high:g}.",
+            f"{field} is {_shown(number)}; it must be from {low:g} to {high:g}.",
             detail={"field": field, "low": low, "high": high},
         )
     return number
+
+
+def _shown(number: float) -> str:
+    try:
+        return f"{number:g}"
+    except OverflowError:  # a whole number beyond every float
+        return f"a number of {len(str(abs(int(number))))} digits"
 
 
 def old_first_pass(width: int, height: int) -> tuple[int, int]:

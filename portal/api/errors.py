@@ -127,5 +127,7 @@ def _fields(error: RequestValidationError) -> list[dict[str, Any]]:
 
 
 def _sentence(error: RequestValidationError) -> str:
+    if broken := next((each for each in error.errors() if each["type"] == "json_invalid"), None):
+        return f"The body is no JSON, from its character {broken['loc'][-1]} on."
     said = "; ".join(f"{each['field'] or 'body'}: {each['message']}" for each in _fields(error)[:5])
     return f"The request cannot be understood. {said}."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from atelier.contract.errors import AtelierError, InvalidRequest
 from atelier.contract.models import ModelKind
+from atelier.modelcard import legible
 from portal.cli import packs
 from portal.cli.commands import OPERATOR, command, group, services
 from portal.services.model_folders import files_at, folder_of, is_mere_picture, kind_of
@@ -49,7 +50,7 @@ def _import(arguments: argparse.Namespace) -> int:
                 if arguments.path.is_dir() and is_mere_picture(path, error):
                     continue
                 failed += 1
-                print(f"{path}: {error.message}", file=sys.stderr)
+                print(f"{legible(str(path))}: {error.message}", file=sys.stderr)
             else:
                 print(f"{found.kind.value}\t{found.title}")
                 if arguments.link and (path.is_dir() or found.blob_sha256 != found.sha256):

@@ -5,6 +5,7 @@ answer leaves.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ from portal.services.models import catalogue
 from portal.services.ports import Clock
 
 AUTOMATIC = "automatic"
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON writes it; an even number of backslashes before it is text about it."""
 UNFINISHED = tuple(state.value for state in JobState if not state.final)
 
 
@@ -209,13 +212,23 @@ class Acceptance:
 
 
 def _check_text(request: JobRequest) -> None:
-    """InvalidRequest for text that no file and no database can hold: a lone surrogate, half a character."""
+    """InvalidRequest for what no file and no database can hold: half a character (a lone surrogate), the
+    character NUL, a number that is none, lists in lists without end.
+    """
     try:
-        json.dumps(request.model_dump(), ensure_ascii=False, default=str).encode()
+        request.model_dump(mode="json")  # has a limit of its own for what is nested
+        text = json.dumps(request.model_dump(), ensure_ascii=False, allow_nan=False, default=str).encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(
             "The request holds half a character (a lone surrogate such as \\ud800). Send whole characters."
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(
+            "The request holds a number that is none (NaN, Infinity), or is nested deeper than any request "
+            "needs. Send finite numbers and flat lists."
+        ) from error
+    if _NUL.search(text):
+        raise InvalidRequest("The request holds the character NUL, which no text can have. Take it out.")
 
 
 def _parts(job: Job, resolution: Resolution) -> list[Part]:

@@ -19,6 +19,8 @@ NETWORKS = (ModelKind.LORA,)
 LARGEST_METADATA = 4 * 2**20
 """Characters of a header's metadata that are kept; a longer value is left out."""
 
+_STEP_DIGITS = 15
+
 
 @dataclass(frozen=True)
 class Card:
@@ -49,29 +51,31 @@ def read(blobs: BlobStore, given: Path, kind: ModelKind, converted: Path | None 
         header = read_header(path)
     except ModelUnusable:
         header = Header({}, {}, 0)
-    metadata = {str(key): str(value) for key, value in header.metadata.items()}
+    metadata = {
+        modelcard.legible(str(key)): modelcard.legible(str(value)) for key, value in header.metadata.items()
+    }
     network = kind in NETWORKS and header.data_offset > 0
     return Card(
         alias=modelcard.alias(metadata) if kind in NETWORKS else None,
         addnet_hash=modelcard.addnet_hash(path, metadata, header.data_offset) if network else None,
         family=None if kind is ModelKind.CHECKPOINT else modelcard.base_family(header),
-        details={"metadata": _bounded(metadata)} | _embedding(header, kind),
+        details={"metadata": _bounded(metadata)} | _embedding(header, metadata, kind),
         notes=model_notes.beside(given),
         preview_sha256=_preview(blobs, given),
         modified=given.stat().st_mtime,
     )
 
 
-def _embedding(header: Header, kind: ModelKind) -> dict[str, Any]:
+def _embedding(header: Header, metadata: dict[str, str], kind: ModelKind) -> dict[str, Any]:
     shape = modelcard.embedding_shape(header) if kind is ModelKind.EMBEDDING else None
     if shape is None:
         return {}
-    step = str(header.metadata.get("step", ""))
+    step = metadata.get("step", "")
     return {
         "embedding": {
-            "step": int(step) if step.isdecimal() else None,
-            "sd_checkpoint": header.metadata.get("sd_checkpoint"),
-            "sd_checkpoint_name": header.metadata.get("sd_checkpoint_name"),
+            "step": int(step) if step.isdecimal() and len(step) <= _STEP_DIGITS else None,
+            "sd_checkpoint": metadata.get("sd_checkpoint"),
+            "sd_checkpoint_name": metadata.get("sd_checkpoint_name"),
             "shape": shape[1],
             "vectors": shape[0],
         }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Text, cast, func, or_, select, update
 from sqlalchemy.orm import Session, undefer
 
@@ -24,7 +25,7 @@ from portal.services.access import forget_object
 from portal.services.callers import Caller
 from portal.services.files import Files
 from portal.services.model_notes import Notes
-from portal.services.models import Models, reference
+from portal.services.models import Models, check_sayable, reference
 from portal.services.ports import Clock
 
 UNFINISHED = [state.value for state in PartState if not state.final]
@@ -253,8 +254,7 @@ class ModelDesk:
 
 def check_name(session: Session, kind: ModelKind, name: str) -> None:
     """Raise InvalidRequest for what can be no name, Conflict for one that is taken."""
-    if not name.strip() or len(name) > 200:
-        raise InvalidRequest("A model's name has from 1 to 200 characters.")
+    check_sayable(name)
     if session.scalar(select(Model.id).where(Model.kind == kind.value, Model.name == name)) is not None:
         raise Conflict(f"Another {kind.value} is already named {name!r}. Give this one another name.")
 
@@ -316,8 +316,9 @@ def _make_standard(session: Session, row: Model) -> None:
 def _notes(values: dict[str, Any]) -> Notes:
     try:
         return Notes.model_validate(values)
-    except ValueError as error:
-        raise InvalidRequest(f"These notes cannot be kept: {error}") from error
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise InvalidRequest(f"These notes cannot be kept. {'; '.join(faults)}.") from error
 
 
 def _preferred_vae(session: Session, row: Model, name: str) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from atelier.contract.errors import AtelierError, NotFound
 from atelier.contract.models import ModelKind, ModelRef
+from atelier.modelcard import legible
 from portal.db.base import Database, new_id
 from portal.db.work import Model, ModelFolder
 from portal.services import audit
@@ -93,18 +94,23 @@ class ModelFolders:
             return  # it went away while the folder was read
         before = self._looked_at.get(file.path)
         if before is not None and before[0] == stamp:
-            if before[1]:
-                found.refused.append((file.path.name, before[1]))
+            self._refuse(file.path, *before, found)
             return
         try:
             found.added.append(self._models.register(actor, file))
             # The same bytes under another path are the same model, and are not to be hashed each time.
             self._looked_at[file.path] = (stamp, "")
+        except OSError as error:
+            self._refuse(file.path, stamp, f"It cannot be read: {error.strerror}.", found)
         except AtelierError as error:
             said = "" if is_mere_picture(file.path, error) else error.message
-            self._looked_at[file.path] = (stamp, said)
-            if said:
-                found.refused.append((file.path.name, said))
+            self._refuse(file.path, stamp, said, found)
+
+    def _refuse(self, path: Path, stamp: float, reason: str, found: Refreshed) -> None:
+        """Remember why a file is no model, and tell it where there is anything to tell."""
+        self._looked_at[path] = (stamp, reason)
+        if reason:
+            found.refused.append((legible(path.name), reason))
 
 
 def files_at(path: Path) -> list[Path]:

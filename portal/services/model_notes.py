@@ -78,7 +78,7 @@ def preview_beside(path: Path) -> bytes | None:
 def _from_json(path: Path) -> dict[str, Any]:
     try:
         told = json.loads(_text(path) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(told, dict):
         return {}

@@ -25,6 +25,8 @@ from portal.services.models import ModelFile, Models
 
 SPARE = 256 * 2**20
 """Bytes that stay free on the disk."""
+_LONGEST_NAME = 250
+"""Bytes; file systems take 255."""
 _FILE_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|]{1,250}\Z")
 _FOLDER = re.compile(r"(?:[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]{0,99}/){0,7}\Z")
 
@@ -91,8 +93,11 @@ class Uploads:
         Conflict where the name is taken, StorageFailed where the disk is full.
         """
         filename, name = announced.filename, announced.name or announced.filename.rsplit(".", 1)[0]
-        if not _FILE_NAME.match(filename) or filename.startswith("."):
-            raise InvalidRequest("A model's file name has up to 250 characters and no path in it.")
+        long = len(filename.encode()) > _LONGEST_NAME
+        if long or not _FILE_NAME.match(filename) or filename.startswith("."):
+            raise InvalidRequest(
+                f"A model's file name has up to {_LONGEST_NAME} bytes (of UTF-8) and no path in it."
+            )
         allowed = SUFFIXES + (PICTURES if announced.kind is ModelKind.EMBEDDING else ())
         if not filename.lower().endswith(allowed):
             raise InvalidRequest(f"{filename} is no model file: its name should end in {', '.join(allowed)}.")

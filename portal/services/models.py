@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from atelier import modelkind
+from atelier import modelcard, modelkind
 from atelier.contract import keys
 from atelier.contract.errors import Conflict, InvalidRequest, ModelUnusable, NotFound
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
@@ -68,6 +68,7 @@ class Models:
         checkpoint becomes its configuration. The first checkpoint becomes the standard one. Raises
         ModelUnusable, NotFound, Conflict where another file has its name; nothing is left behind then.
         """
+        _check_path(file)
         with self._intake.arriving(file.path, file.kind) as arriving:
             config = _configuration(file.path) if file.kind is ModelKind.CHECKPOINT else None
             config_sha256 = hashes(config).sha256 if config else None
@@ -284,9 +285,26 @@ def _own_name(session: Session, kind: ModelKind, filename: str) -> str:
     return filename if taken not in (None, filename) else stem
 
 
-def _check_name(session: Session, kind: ModelKind, name: str) -> None:
+def _check_path(file: ModelFile) -> None:
+    """Raise InvalidRequest for a path that can stand in no database: file systems take any bytes."""
+    whole = str(file.path.resolve()) + file.folder
+    if not modelcard.one_line(file.path.name) or modelcard.legible(whole) != whole:
+        raise InvalidRequest(
+            f"The path of {modelcard.legible(file.path.name)!r} holds a line's end, a control character or "
+            "bytes that are no UTF-8. Rename it and import it again."
+        )
+
+
+def check_sayable(name: str) -> None:
+    """Raise InvalidRequest for what can be no model's name: too long, of several lines, half characters."""
     if not name.strip() or len(name) > 200:
         raise InvalidRequest("A model's name has from 1 to 200 characters.")
+    if not modelcard.one_line(name):
+        raise InvalidRequest(f"A model's name is one line of whole characters; {name!r} is not. Rename it.")
+
+
+def _check_name(session: Session, kind: ModelKind, name: str) -> None:
+    check_sayable(name)
     taken = session.scalar(select(Model.filename).where(Model.kind == kind.value, Model.name == name))
     if taken is not None:
         raise Conflict(

@@ -73,7 +73,15 @@ def cover_images(
     try:
         data = base64.b64decode(json.loads(told[_COVERS])[index], validate=True)
         picture = model_previews.encoded(data)
-    except (KeyError, IndexError, TypeError, ValueError, binascii.Error, InvalidRequest) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        binascii.Error,
+        InvalidRequest,
+    ) as error:
         raise NotFound("This file has no such cover picture.") from error
     return Response(picture, media_type=model_previews.MEDIA_TYPE)
 
