@@ -170,7 +170,9 @@ _TEXT_PREFIXES = (
     ("cond_stage_model.transformer.", "sd1"),
 )
 """Where a checkpoint keeps its text encoders, and the family that does so; the first found decides."""
-_SAYS_VELOCITY = re.compile(r"""^\s*parameterization\s*:\s*["']?v["']?\s*(#.*)?$|VScaling""", re.MULTILINE)
+_SAYS_VELOCITY = re.compile(
+    r"""^[ \t]*parameterization[ \t]*:[ \t]*["']?v["']?[ \t\r]*(#.*)?$|VScaling""", re.MULTILINE
+)
 
 
 def variant_of_channels(channels: int) -> str:

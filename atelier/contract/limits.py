@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_PROMPT_CHARACTERS = 20_000
+MAX_CHUNKS = 300
+"""Pieces of 75 tokens of one text: what MAX_PROMPT_CHARACTERS come to where hardly any token has two."""
 MAX_COMPOSITION = 64
 """Parts of a prompt joined by AND: each is a row in every step."""
 

@@ -17,4 +17,4 @@ def bind(use: NetworkUse, path: Path) -> Hypernetwork | None:
     """The hypernetwork in the file."""
     if use.model.kind is not ModelKind.HYPERNETWORK:
         return None
-    return read_hypernetwork(ModelFile(path), network_id(use), use.model.name)
+    return read_hypernetwork(ModelFile(path, name=use.model.filename), network_id(use), use.model.name)

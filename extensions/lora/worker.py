@@ -17,4 +17,4 @@ def bind(use: NetworkUse, path: Path) -> Network | None:
     """The network in the file."""
     if use.model.kind is not ModelKind.LORA:
         return None
-    return read_network(ModelFile(path), network_id(use), use.model.name)
+    return read_network(ModelFile(path, name=use.model.filename), network_id(use), use.model.name)

@@ -87,7 +87,8 @@ def _decode(batch: list[_Waiting], networks: NetworksAtWork) -> None:
             raise InvalidRequest(networks.precision_warning(None))
         raise InvalidRequest(
             "The picture went beyond all bounds (its numbers are infinite or none). Lower what is extreme: "
-            "weights in the prompt, CFG scale, options of noise or sigma."
+            "weights in the prompt, CFG scale, options of noise or sigma. If nothing is, the checkpoint or "
+            "its VAE is damaged: try another."
         )
     for each, picture in zip(batch, pictures, strict=True):
         part, index = each.run.part, each.picture.index

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from atelier.contract.errors import ModelUnusable
 from workers.engine.decode import Pixels
 
 _SAMPLES, _SIDE, _PATCH, _DOWN = 4, 8, 2, 8
@@ -40,6 +41,11 @@ def fit(decode: Callable[[Sequence[torch.Tensor]], torch.Tensor], channels: int)
     patches = torch.randn(_SAMPLES, channels, _SIDE // _PATCH, _SIDE // _PATCH, generator=stream)
     latents = torch.nn.functional.interpolate(patches, scale_factor=_PATCH, mode="nearest")
     pictures = decode(list(latents))
+    if not bool(torch.isfinite(pictures).all()):
+        raise ModelUnusable(
+            "The autoencoder makes numbers that are infinite or none of every picture: its file is damaged. "
+            "Choose another SD VAE, or another checkpoint."
+        )
     colours = torch.nn.functional.avg_pool2d(pictures, _DOWN).clamp(-1.0, 1.0)
     inputs = latents.permute(0, 2, 3, 1).reshape(-1, channels)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)

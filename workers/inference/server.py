@@ -76,7 +76,7 @@ def run(settings: WorkerSettings) -> bool:
     choose_attention(settings.attention, device, dtype)
 
     def open_model(model: ModelRef) -> ModelFile:
-        return ModelFile(cache.path(model), cache.config(model))
+        return ModelFile(cache.path(model), cache.config(model), model.filename)
 
     engine = Engine(
         open_model,

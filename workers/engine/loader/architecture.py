@@ -18,6 +18,8 @@ UNET_HEADS = 8
 HEAD_WIDTH = 64
 """Channels of a head: in the UNets of later models, and in all published text encoders."""
 CLIP_HEADS_OF_SMALL = 4
+MOST_LAYERS = 100
+"""Of one kind in one network; the largest published encoder has 32."""
 TIME_WIDTH = 256
 """Of the embedding of each number an SDXL network is told besides its prompt."""
 
@@ -82,9 +84,13 @@ def _shape(shapes: Shapes, key: str, file: str) -> tuple[int, ...]:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """One more than the largest number that `pattern`'s group matches, 0 where it matches nothing."""
-    found = [int(match[1]) for match in (re.match(pattern, key) for key in shapes) if match]
-    return max(found, default=-1) + 1
+    """How many numbers from 0 on `pattern`'s group matches without a gap, at most MOST_LAYERS: what follows a
+    gap, however far, belongs to no network and is found to be too many.
+    """
+    found = {match[1] for match in (re.match(pattern, key) for key in shapes) if match}
+    return next(
+        number for number in range(MOST_LAYERS + 1) if str(number) not in found or number == MOST_LAYERS
+    )
 
 
 def _levels(shapes: Shapes) -> list[list[int]]:

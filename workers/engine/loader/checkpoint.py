@@ -34,10 +34,18 @@ _VAE_TRAINING = ("loss.", "model_ema.")
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that lies on this machine, and the text of the configuration that came beside it."""
+    """A model file that lies on this machine, and the text of the configuration that came beside it. `name`:
+    what people call the file; stored files go by their hashes.
+    """
 
     path: Path
     config: str | None = None
+    name: str = ""
+
+    @property
+    def called(self) -> str:
+        """The file's name in messages."""
+        return self.name or self.path.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +122,15 @@ def _check(
             )
 
 
+def _expected(file: str, network: str, shape: UNetShape | VaeShape | TextShape) -> dict[str, torch.Size]:
+    """Names and shapes of the network's tensors. Raises ModelUnusable for sizes that no network can have."""
+    try:
+        return networks.expected(shape)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        why = str(error).split("\n", 1)[0][:200]
+        raise ModelUnusable(f"{file} has a {network} of sizes that do not go together: {why}.") from error
+
+
 def _renamed(tensors: Tensors, modules: dict[str, str]) -> tuple[Tensors, list[str]]:
     named = {key: ldm_keys.rename(key, modules) for key in tensors}
     return {own: tensors[key] for key, own in named.items() if own}, [
@@ -124,7 +141,7 @@ def _renamed(tensors: Tensors, modules: dict[str, str]) -> tuple[Tensors, list[s
 def _unet(file: str, weights_id: str, tensors: Tensors, config: sidecar.Sidecar) -> Weights:
     shape = infer_unet(_shapes(tensors), file, heads=config.unet_heads, head_width=config.unet_head_width)
     own, unknown = _renamed(tensors, ldm_keys.unet_modules(shape))
-    _check(file, "UNet", own, networks.expected(shape), unknown)
+    _check(file, "UNet", own, _expected(file, "UNet", shape), unknown)
     return Weights(weights_id, shape, own)
 
 
@@ -132,7 +149,7 @@ def _vae(file: str, weights_id: str, tensors: Tensors) -> Weights:
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(_VAE_TRAINING)}
     shape = infer_vae(_shapes(kept), file)
     own, unknown = _renamed(kept, ldm_keys.vae_modules(shape))
-    wanted = networks.expected(shape)
+    wanted = _expected(file, "autoencoder", shape)
     squeezed = {
         key: t[..., 0, 0] if t.ndim == 4 and key in wanted and len(wanted[key]) == 2 else t
         for key, t in own.items()
@@ -151,7 +168,7 @@ def _text(file: str, weights_id: str, tensors: Tensors, place: TextPlace, heads:
     if not place.pools:
         own.pop("text_projection.weight", None)
     shape = infer_text(_shapes(own), file, heads=heads, open_clip=place.open_clip, pools=place.pools)
-    _check(file, "text encoder", own, networks.expected(shape), unknown)
+    _check(file, "text encoder", own, _expected(file, "text encoder", shape), unknown)
     return Weights(weights_id, shape, own)
 
 
@@ -196,11 +213,22 @@ def linear_alphas(config: sidecar.Sidecar) -> torch.Tensor:
     return torch.cumprod(1.0 - roots**2, dim=0).float()
 
 
+def _stored_alphas(stored: torch.Tensor | None) -> torch.Tensor | None:
+    """A schedule as float32 [timesteps], None where the file has none or none that falls from below 1 to 0:
+    whoever makes all numbers of a file shorter may round it away.
+    """
+    if stored is None or stored.ndim != 1 or len(stored) < 2 or not stored.is_floating_point():
+        return None
+    alphas = stored.float().clone()
+    falls = bool((alphas.diff() <= 0).all())
+    return alphas if falls and 0.5 < float(alphas[0]) < 1.0 and float(alphas[-1]) >= 0.0 else None
+
+
 def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) -> Checkpoint:
     """The checkpoint in `model`, or ModelUnusable. `weights_id` names its weights from here on. Moving
     averages and what training left in the file are not read.
     """
-    file = model.path.name
+    file = model.called
     config = sidecar.read(model.config, file)
     base = modelfile.base_family(modelfile.read_header(model.path).tensors)
     if base is None:
@@ -214,7 +242,7 @@ def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) 
     texts = _texts(file, weights_id, tensors, kind, config.text_heads)
     assert isinstance(unet.shape, UNetShape)
     _check_conditions(file, base, unet.shape, texts)
-    alphas = tensors.get(_SCHEDULE)
+    alphas = _stored_alphas(tensors.get(_SCHEDULE))
     return Checkpoint(
         id=weights_id,
         family=base,
@@ -224,7 +252,7 @@ def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) 
         scale_factor=kind.scale_factor if config.scale_factor is None else config.scale_factor,
         zero_snr="ztsnr" in header.tensors,
         v_prediction=modelfile.predicts_velocity(header, model.config),
-        alphas_cumprod=linear_alphas(config) if alphas is None else alphas.float().clone(),
+        alphas_cumprod=linear_alphas(config) if alphas is None else alphas,
     )
 
 
@@ -233,4 +261,4 @@ def read_vae(model: ModelFile, weights_id: str, *, pinned: bool = False) -> Weig
     names = modelfile.read_header(model.path).tensors
     prefix = VAE if any(name.startswith(VAE) for name in names) else ""
     tensors, _ = weightfile.read(model.path, lambda key: key.startswith(prefix), pinned=pinned)
-    return _vae(model.path.name, weights_id, _without(prefix, tensors))
+    return _vae(model.called, weights_id, _without(prefix, tensors))

@@ -48,13 +48,24 @@ def read_embedding(model: ModelFile, embedding_id: str, name: str) -> Embedding:
     """The embedding in a safetensors file: the tensor `emb_params`, or the only one there is (the library's
     form), or `clip_l` and `clip_g` for SDXL's two text encoders. Raises ModelUnusable.
     """
-    file = model.path.name
+    file = model.called
     try:
         with safe_open(model.path, framework="pt") as source:
             tensors = {key: source.get_tensor(key) for key in source.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise ModelUnusable(f"{file} is no readable safetensors file: {error}") from error
+    check_finite(file, tensors)
     return embedding_of(file, embedding_id, name, tensors)
+
+
+def check_finite(file: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ModelUnusable, naming `file`, where a tensor has numbers that are infinite or none."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            raise ModelUnusable(
+                f"{file} is damaged: {key[:100]!r} has numbers that are infinite or none. Get it again where "
+                "it came from."
+            )
 
 
 def embedding_of(file: str, embedding_id: str, name: str, tensors: Mapping[str, torch.Tensor]) -> Embedding:

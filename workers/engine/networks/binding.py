@@ -50,9 +50,9 @@ def network_id(use: NetworkUse) -> str:
 def open_any(use: NetworkUse, path: Path) -> Bindable | None:
     """Every kind of network the engine knows."""
     if use.model.kind is ModelKind.LORA:
-        return read_network(ModelFile(path), network_id(use), use.model.name)
+        return read_network(ModelFile(path, name=use.model.filename), network_id(use), use.model.name)
     if use.model.kind is ModelKind.HYPERNETWORK:
-        return read_hypernetwork(ModelFile(path), network_id(use), use.model.name)
+        return read_hypernetwork(ModelFile(path, name=use.model.filename), network_id(use), use.model.name)
     return None
 
 

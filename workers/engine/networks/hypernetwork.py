@@ -23,7 +23,7 @@ from workers.engine.networks.reading import tensors_of
 
 METADATA = "hypernetwork"
 """The metadata entry that holds the members that are no tensors."""
-_KEY = re.compile(r"(\d+)\.([kv])\.(?:linear\.(\d+)|linear(\d))\.(weight|bias)")
+_KEY = re.compile(r"(\d{1,6})\.([kv])\.(?:linear\.(\d{1,6})|linear(\d))\.(weight|bias)")
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": F.relu,
     "leakyrelu": F.leaky_relu,
@@ -117,7 +117,7 @@ def read_hypernetwork(model: ModelFile, network_id: str, name: str) -> Hypernetw
     """The hypernetwork in a stored file (the module's text). Raises ModelUnusable for what is none or is made
     of unknown parts.
     """
-    file = model.path.name
+    file = model.called
     tensors, metadata = tensors_of(model)
     members = _members(metadata, file)
     layers: dict[tuple[int, str], dict[int, dict[str, torch.Tensor]]] = {}
@@ -135,6 +135,8 @@ def read_hypernetwork(model: ModelFile, network_id: str, name: str) -> Hypernetw
     chains = {}
     for width in widths:
         pair = [_chain(layers.get((width, side), {}), members, f"{file}: {width}.{side}") for side in "kv"]
+        for chain in pair:
+            _check_chain(chain, width, f"{file}: width {width}")
         chains[width] = (pair[0], pair[1])
     return Hypernetwork(network_id, name, file, chains)
 
@@ -142,7 +144,7 @@ def read_hypernetwork(model: ModelFile, network_id: str, name: str) -> Hypernetw
 def _members(metadata: Mapping[str, str], file: str) -> dict[str, Any]:
     try:
         found = json.loads(metadata.get(METADATA) or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelUnusable(f"{file}: the description of the hypernetwork is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ModelUnusable(f"{file}: the description of the hypernetwork is no table.")
@@ -169,6 +171,14 @@ def _chain(found: Mapping[int, Mapping[str, torch.Tensor]], members: Mapping[str
         active = each["weight"].ndim == 2 and name is not None and (activate_output or not last)
         chain.append(Layer(each["weight"], each["bias"], each["weight"].ndim == 1, name if active else None))
     return tuple(chain)
+
+
+def _check_chain(chain: Chain, width: int, place: str) -> None:
+    """Raise ModelUnusable unless the chain's layers fit each other and what they are added to."""
+    try:
+        apply(chain, torch.empty(1, 1, width, device="meta"), 1.0)
+    except RuntimeError as error:
+        raise ModelUnusable(f"{place} of the hypernetwork has layers that do not fit each other.") from error
 
 
 def bind(module: torch.nn.Module, uses: Sequence[tuple[Hypernetwork, float]]) -> list[Callable[[], None]]:

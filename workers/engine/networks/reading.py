@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from atelier.contract.errors import ModelUnusable
 from workers.engine.loader.checkpoint import ModelFile
-from workers.engine.loader.embeddings import Embedding, embedding_of
+from workers.engine.loader.embeddings import Embedding, check_finite, embedding_of
 from workers.engine.networks.kinds import Piece, piece
 
 _BUNDLED = "bundle_emb."
@@ -84,14 +84,26 @@ def tensors_of(model: ModelFile) -> tuple[dict[str, torch.Tensor], dict[str, str
     try:
         with safe_open(model.path, framework="pt") as file:
             keys = list(file.keys())
-            return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
+            tensors, metadata = {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ModelUnusable(f"{model.path.name} is no readable safetensors file: {error}") from error
+        raise ModelUnusable(f"{model.called} is no readable safetensors file: {error}") from error
+    check_finite(model.called, tensors)
+    return tensors, metadata
+
+
+def _piece(file: str, module: str, parts: Mapping[str, torch.Tensor]) -> Piece | None:
+    """See `piece`. Raises ModelUnusable where a number is a table, or a table a number."""
+    try:
+        return piece(parts)
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ModelUnusable(
+            f"{file} is damaged: its tensors of {module[:100]!r} do not have the shapes of a network's."
+        ) from error
 
 
 def read_network(model: ModelFile, network_id: str, name: str) -> Network:
     """The LoRA, or one of its relatives, in a safetensors file. Raises ModelUnusable where it holds none."""
-    file = model.path.name
+    file = model.called
     tensors, _ = tensors_of(model)
     modules: dict[str, dict[str, torch.Tensor]] = {}
     bundled: dict[str, dict[str, torch.Tensor]] = {}
@@ -104,7 +116,7 @@ def read_network(model: ModelFile, network_id: str, name: str) -> Network:
             modules.setdefault(found[0], {})[found[1]] = tensor
         else:
             strange.append(key)
-    pieces = {module: piece(parts) for module, parts in modules.items()}
+    pieces = {module: _piece(file, module, parts) for module, parts in modules.items()}
     strange += [module for module, found in pieces.items() if found is None]
     known = {module: found for module, found in pieces.items() if found is not None}
     embeddings = tuple(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from atelier.contract.errors import LimitExceeded
+from atelier.contract.limits import MAX_CHUNKS
 from atelier.prompt import chunks
 from workers.engine.loader.embeddings import Embedding
 from workers.engine.rows import Context
@@ -70,6 +72,12 @@ def encode(
         old_emphasis=options.old_emphasis,
         embeddings={each.name: each.count for each in options.embeddings},
     )
+    if len(cut) > MAX_CHUNKS:
+        raise LimitExceeded(
+            f"A prompt has {len(cut):,} chunks of 75 tokens, counting BREAKs and embeddings; at most "
+            f"{MAX_CHUNKS} may be.",
+            detail={"chunks": len(cut), "limit": MAX_CHUNKS},
+        )
     every = [
         _encode(module, reading, cut, options, device)
         for module, reading in zip(modules, READINGS[family], strict=True)
