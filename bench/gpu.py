@@ -5,9 +5,10 @@
 
 For each model, in one process: the engine alone (it/s, seconds of a picture), the worker's server around it
 over HTTP (seconds with PNG and transport; pictures a second at 1, 4 and 16 at once), and diffusers eager and
-compiled, whose prompts come encoded. `it/s` are steps with guidance, two rows each. The split comes from
-rounds of its own, in which the device is waited for around each network; every request has a prompt of its
-own, so that no encoding is remembered. Published figures and the aims stand beside.
+compiled, whose prompts come encoded. `it/s` are steps with guidance, two rows each, in the time of a picture
+less its text encoder's and its decoder's in the split. The split comes from rounds of its own, in which the
+device is waited for around each network; every request has a prompt of its own, so that no encoding is
+remembered. Published figures and the aims stand beside.
 
 A machine needs torch with CUDA and the packages of the workers, but no studio. For one without a network that
 has torch (2.11 or newer) and transformers, and no diffusers: fetch the wheels elsewhere with `pip download
@@ -174,32 +175,31 @@ class Bench:
         waves = [[self.payload() for _ in range(at_once)] for _ in range(self._args.rounds)]
         return at_once / statistics.median(_timed(partial(client.pictures, wave)) for wave in waves)
 
-    def _alone(self, engine: Engine) -> tuple[float, float, EngineResult]:
-        """Seconds of a picture and of its steps alone, and the result."""
-        begun = time.time()
+    def _alone(self, engine: Engine) -> tuple[float, EngineResult]:
+        """Seconds of a picture alone, and the result."""
+        begun = time.perf_counter()
         result = engine.submit(self.part()).result(PATIENCE)
-        seconds = time.time() - begun
-        return seconds, result.timeline["decoding"] - result.timeline["steps"], result
+        return time.perf_counter() - begun, result
 
     def _split(self, engine: Engine) -> dict[str, float]:
         """Seconds of a picture in each network, and beside them in the engine: medians."""
         rounds: list[dict[str, float]] = []
         for _ in range(self._args.rounds):
             with Watch(engine, self.device) as watch:
-                seconds, _, _ = self._alone(engine)
+                seconds, _ = self._alone(engine)
             beside = seconds - sum(watch.seconds.values())
             rounds.append({**watch.seconds, "beside the networks": beside})
         return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
     def _told(
         self,
-        alone: Sequence[tuple[float, float, EngineResult]],
+        alone: Sequence[tuple[float, EngineResult]],
         whole: float,
         rates: dict[int, float],
         split: dict[str, float],
     ) -> dict[str, Any]:
         seconds = statistics.median(each[0] for each in alone)
-        pixels = alone[0][2].pictures[0].pixels
+        pixels = alone[0][1].pictures[0].pixels
         text = f"{PROMPT}\nSteps: {self.steps}"
         png = statistics.median(
             _timed(lambda: encode(pixels, PictureFormat(), text, "0" * 64)) for _ in range(3)
@@ -207,7 +207,7 @@ class Bench:
         split |= {"encode (PNG)": png, "server": whole - seconds - png}
         flops = self.architecture.flops(self.side, self.steps)
         return {
-            "iterations_per_s": self.steps / statistics.median(each[1] for each in alone),
+            "iterations_per_s": self.steps / (seconds - split["text"] - split["VAE"]),
             "engine_s": seconds,
             "picture_s": whole,
             "split_s": split,

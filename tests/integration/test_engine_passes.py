@@ -441,7 +441,7 @@ def test_a_last_decode_that_fails_fails_its_own_part_alone(
 ) -> None:
     real = NetworksAtWork.decode
 
-    def broken(self: NetworksAtWork, models: Any, latents: Any, **how: Any) -> torch.Tensor:
+    def broken(self: NetworksAtWork, models: Any, latents: Any, **how: Any) -> Any:
         if how.get("tiling"):
             raise torch.OutOfMemoryError("no memory is left")
         return real(self, models, latents, **how)

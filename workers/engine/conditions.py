@@ -112,9 +112,16 @@ class Conditions:
         key = (row.timestep, None if added is None else (id(added.pooled), added.numbers))
         line = self._times.get(key)
         if line is None:
-            numbers = torch.tensor([row.timestep, *(added.numbers if added else ())], dtype=torch.float32)
-            numbers = numbers.to(weight.device, non_blocking=True)
-            told = None if added is None else (added.pooled[None].to(weight), numbers[None, 1:])
-            line = unet.times(numbers[:1], told)[0]
+            told = None
+            if added is not None:
+                told = (added.pooled[None].to(weight), _numbers(added.numbers, weight.device)[None])
+            line = unet.times(_numbers((row.timestep,), weight.device), told)[0]
             self._times.put(key, line, added)
         return line
+
+
+def _numbers(numbers: Sequence[float], device: torch.device) -> torch.Tensor:
+    """[n], float32. Each goes to the device with the command that writes it: a copy from the host's ordinary
+    memory would make the host wait.
+    """
+    return torch.cat([torch.full((1,), number, dtype=torch.float32, device=device) for number in numbers])

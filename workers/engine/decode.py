@@ -14,33 +14,39 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def decode(slot: Slot, latents: Sequence[torch.Tensor], scale_factor: float) -> torch.Tensor:
-    """[N, 3, H, W] in -1..1 (unclamped), float32 on the CPU, for latents [C, h, w] of one size."""
+    """[N, 3, H, W] in -1..1 (unclamped), float32 on the slot's device, for latents [C, h, w] of one size."""
     weight = next(slot.module.parameters())
     stacked = torch.stack(list(latents)).to(weight) / scale_factor
     pictures: torch.Tensor = slot.module.decode(
         stacked.contiguous(memory_format=torch.channels_last), return_dict=False
     )[0]
-    return pictures.float().cpu()
+    return pictures.float()
 
 
-def beyond(pictures: torch.Tensor) -> list[int]:
-    """Which of the pictures [N, ...] have numbers that are infinite or none."""
-    return [number for number, each in enumerate(pictures) if not bool(torch.isfinite(each).all())]
+def finite(pictures: torch.Tensor) -> torch.Tensor:
+    """[N]: which of the pictures [N, ...] have no number that is infinite or none."""
+    return torch.isfinite(pictures).flatten(1).all(1)
 
 
 def encode(slot: Slot, picture: torch.Tensor, scale_factor: float) -> torch.Tensor:
-    """The latent [C, h, w] of a picture [3, H, W] in -1..1, float32 on the CPU: the mean of its posterior.
+    """The latent [C, h, w] of a picture [3, H, W] in -1..1, float32 on the slot's device: the mean of its
+    posterior.
 
     The peer draws from the posterior without a seed; its mean makes the same picture again.
     """
     weight = next(slot.module.parameters())
     shown = picture[None].to(weight).contiguous(memory_format=torch.channels_last)
     latent: torch.Tensor = slot.module.encode(shown).latent_dist.mean[0] * scale_factor
-    return latent.float().cpu().contiguous()
+    return latent.float().contiguous()
+
+
+def levels(pictures: torch.Tensor) -> torch.Tensor:
+    """uint8 [..., H, W, 3] of pictures [..., 3, H, W] in -1..1; fractions are cut off, as in the peer."""
+    scaled = ((pictures + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0
+    return scaled.movedim(-3, -1).contiguous().to(torch.uint8)
 
 
 def to_pixels(picture: torch.Tensor) -> Pixels:
-    """uint8 [H, W, 3] of one picture [3, H, W] in -1..1; fractions are cut off, as in the peer."""
-    levels = ((picture + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0
-    out: Pixels = levels.permute(1, 2, 0).contiguous().to(torch.uint8).numpy()
+    """uint8 [H, W, 3] of one picture [3, H, W] in -1..1 on the CPU."""
+    out: Pixels = levels(picture).numpy()
     return out

@@ -44,7 +44,7 @@ GRAPHS = 8
 @dataclass(frozen=True)
 class EngineStatus:
     """What an engine is doing. `hot`: blob sha256 of the checkpoints whose weights are in a slot; memory in
-    bytes.
+    bytes of the device.
     """
 
     hot: list[str]
@@ -84,7 +84,7 @@ class Engine:
         self._memory = memory_bytes or memory.of_machine(device)
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._pinned = device.startswith("cuda")
-        self._host = HostCache(self._memory // 2)
+        self._host = HostCache(memory.for_files(device, self._memory))
         recorded = cuda_graphs.runner(device, graphs, self._memory // 8)
         prompts = min(MOST_BYTES, self._memory // 32)
         self._networks = NetworksAtWork(device, self._dtype, slots, recorded, prompt_bytes=prompts)
@@ -219,7 +219,7 @@ class Engine:
     def status(self) -> EngineStatus:
         """What the engine is doing now."""
         counters, networks = self._executor.counters, self._networks
-        used = self._host.size + networks.size
+        used = networks.size + (0 if self._pinned else self._host.size)
         busy = counters.busy_seconds
         with self._lock:
             parts = len(self._parts)

@@ -147,7 +147,8 @@ class Executor:
             run.preview_map = self._networks.preview_map(models.base)
             text_of = partial(self._networks.encoder, run.part.settings, models.embeddings)
             run.warnings += [*models.warnings, *_unfit(models)]
-            live.waiting.extend(recipes(run.part, models, text_of, self._networks.itemsize))
+            upload, itemsize = self._networks.device.upload, self._networks.itemsize
+            live.waiting.extend(recipes(run.part, models, text_of, upload, itemsize))
         else:
             run.dropped = run.part.batch_size
 
@@ -186,7 +187,8 @@ class Executor:
     def _start_waiting(self, live: _Live) -> None:
         while live.waiting:
             used = sum(picture.footprint for each in self._live for picture in each.running)
-            if used and used + live.waiting[0].footprint > self._memory:
+            used += self._decodes.footprint
+            if used and used + live.waiting[0].footprint > self._memory - self._networks.recorded:
                 return
             picture = live.waiting.popleft()
             live.run.enter("steps")
@@ -249,6 +251,7 @@ class Executor:
             self._forward_failed(slot, members, error)
             return
         slot.forwards_since_fill += 1
+        self._networks.device.keep_pace()
         self.counters.forwards += 1
         self.counters.rows += len(rows)
         now = time.monotonic()
@@ -290,15 +293,19 @@ class Executor:
         self._decodes.put(live.run, live.models.of_unet(picture.weights), picture)
 
     def _decode(self) -> None:
-        """Decode one batch; all of them when there is nothing else to do."""
+        """Begin to decode one batch and take what is decoded; all of them when there is nothing else to
+        do.
+        """
         while True:
-            decoded = self._decodes.next(self._networks)
+            # a picture without room may be waiting for what is decoded
+            stepping = bool(self._inbox) or any(live.running for live in self._live)
+            decoded = self._decodes.next(self._networks, wait=not stepping)
             for run, error in decoded:
                 for live in [each for each in self._live if each.run is run]:
                     live.decoding -= 1
                     if error is not None:
                         self._guard(live, partial(_raise, error))
-            if not decoded or any(live.running or live.waiting for live in self._live) or self._inbox:
+            if not decoded or stepping or any(live.waiting for live in self._live):
                 return
 
     def _conclude(self, live: _Live) -> None:

@@ -13,8 +13,8 @@ from workers.engine.slots import Slot
 
 
 def predict(slot: Slot, rows: Sequence[Row], graphs: GraphRunner | None = None) -> list[torch.Tensor]:
-    """The network's outputs ([C, H, W], float32 on the CPU) for rows of one batch key, in their order;
-    through `graphs` where the device has them.
+    """The network's outputs ([C, H, W], float32 on the slot's device) for rows of one batch key, in their
+    order; through `graphs` where the device has them. Nothing here waits for the device.
     """
     unet = slot.unet
     weight = unet.conv_in.weight
@@ -25,4 +25,4 @@ def predict(slot: Slot, rows: Sequence[Row], graphs: GraphRunner | None = None) 
     with attention.chosen().scope():
         inputs = (latents, told.times(unet, rows), told.keys(unet, rows))
         outputs = unet(*inputs) if graphs is None else graphs.run(slot, inputs)
-    return list(outputs.float().cpu().contiguous())
+    return list(outputs.float().contiguous())

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import torch
+
 from atelier.contract.parts import Action, ResolvedPart
 from workers.engine.decode import Pixels
 from workers.engine.picture import PictureRun
-from workers.engine.preview import LatentMap, contact_sheet
+from workers.engine.preview import contact_sheet
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class EngineProgress:
-    """How far a part is: `step` of `steps`, the mean of its pictures. `version` grows with every change."""
+    """How far a part is: `step` of `steps`, the mean of its pictures. `version` grows with every change. On a
+    GPU steps are counted when they are asked for, which is at most two before they are done.
+    """
 
     phase: str
     step: int
@@ -62,7 +66,8 @@ class PartRun:
     runs: list[PictureRun] = field(default_factory=list)
     finished: list[EnginePicture] = field(default_factory=list)
     dropped: int = 0
-    preview_map: LatentMap | None = None
+    preview_map: Callable[[torch.Tensor], Pixels] | None = None
+    """Makes an approximate picture of a latent."""
     warnings: list[str] = field(default_factory=list)
     future: Future[EngineResult] = field(default_factory=Future)
     _lock: threading.Lock = field(default_factory=threading.Lock)

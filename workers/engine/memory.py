@@ -36,6 +36,14 @@ def of_machine(device: str) -> int:
     return int(pages * 2 / 3)
 
 
+def for_files(device: str, whole: int) -> int:
+    """Bytes of model files an engine that may use `whole` bytes of `device` keeps in host memory: half of
+    them on a CPU, whose memory is the host's; beside a GPU a third of what the host has available, as it is
+    page-locked there.
+    """
+    return of_machine("cpu") // 2 if device.startswith("cuda") else whole // 2
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes of working memory as a function of the picture's size, for one pair of networks."""

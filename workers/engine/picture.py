@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from workers.engine.denoise.guidance import Guidance, Guided, Watch, guided
-from workers.engine.noise.sources import NoisePlan, PictureNoise
+from workers.engine.noise.sources import NoisePlan, PictureNoise, Upload
 from workers.engine.rows import Decode, Encode, Question, Row
 from workers.engine.samplers.interface import LevelPlan, Sampler
 from workers.engine.upscaling import Enlarge
@@ -33,6 +33,8 @@ class Pass:
     """Of the starting noise, added to an earlier latent once more."""
     shown: Encode | None = None
     """What an inpainting model is shown where nothing is masked: asked for before the first step."""
+    upload: Upload = lambda drawn: drawn
+    """Brings the noise to where the sampler's latents are."""
 
     @property
     def evaluations(self) -> int:
@@ -41,7 +43,7 @@ class Pass:
 
     def of_noise(self, watch: Watch) -> Guided:
         """The latent sampled from noise alone."""
-        noise = PictureNoise(self.noise)
+        noise = PictureNoise(self.noise, upload=self.upload)
         start = self.sampler.start(noise.first(), self.sigmas, unit_signal=self.unit_start)
         return (yield from self._sampled(start, noise, watch))
 
@@ -52,7 +54,7 @@ class Pass:
         if not self.sigmas:
             return latent
         whole = [sigma for sigma in self.sampler.sigmas(self.plan) if sigma > 0.0]
-        noise = PictureNoise(self.noise, span=(min(whole), max(whole)))
+        noise = PictureNoise(self.noise, span=(min(whole), max(whole)), upload=self.upload)
         drawn = noise.first()
         start, _ = self.sampler.resume(latent, drawn, self.plan, self.encoded)
         if self.extra_noise:

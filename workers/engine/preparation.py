@@ -15,7 +15,7 @@ from atelier.vocabulary import find_sampler
 from workers.engine import samplers
 from workers.engine.denoise.guidance import Conditioned, Guidance, Padding, Switch, WithoutNegative
 from workers.engine.models import LATENT_SCALE, Models, PartModels
-from workers.engine.noise.sources import NoisePlan
+from workers.engine.noise.sources import NoisePlan, Upload
 from workers.engine.picture import Pass, PictureRun, Recipe, SecondPass
 from workers.engine.rows import Encode
 from workers.engine.samplers.interface import LevelPlan, Sampler, SamplerOptions
@@ -48,9 +48,13 @@ class _Plan:
     """The size SDXL is told, where it is not `size`."""
 
 
-def recipes(part: ResolvedPart, models: PartModels, text_of: TextOf, itemsize: int = 4) -> list[PictureRun]:
-    """The part's pictures, not yet started. Raises InvalidRequest and UnknownName for what cannot be run."""
-    make = _Maker(part, models, text_of)
+def recipes(
+    part: ResolvedPart, models: PartModels, text_of: TextOf, upload: Upload, itemsize: int
+) -> list[PictureRun]:
+    """The part's pictures, not yet started. Raises InvalidRequest and UnknownName for what cannot be run.
+    `upload` brings noise to the device, whose networks have numbers of `itemsize` bytes.
+    """
+    make = _Maker(part, models, text_of, upload)
     rows = max(rows_of(part.prompt, MOST_ROWS), rows_of(part.hires.prompt, MOST_ROWS) if part.hires else 0)
     footprint = max(each.footprint(itemsize).picture(*size, rows) for each, size in make.sizes())
     return [PictureRun(index, make.recipe(index), footprint) for index in range(part.batch_size)]
@@ -66,8 +70,8 @@ def rows_of(prompt: str, most: int) -> int:
 class _Maker:
     """Makes the recipes of one part's pictures; what they share is made once."""
 
-    def __init__(self, part: ResolvedPart, models: PartModels, text_of: TextOf) -> None:
-        self._part, self._models, self._text_of = part, models, text_of
+    def __init__(self, part: ResolvedPart, models: PartModels, text_of: TextOf, upload: Upload) -> None:
+        self._part, self._models, self._text_of, self._upload = part, models, text_of, upload
         self._spoken = plans(part)
         size = (part.width, part.height)
         self._first = _Plan(part.sampler, part.scheduler, part.steps, size)
@@ -119,6 +123,7 @@ class _Maker:
             guidance=self._guidance(plan_, sampler, models),
             unit_start=settings.sgm_noise_multiplier,
             shown=self._shown(models, plan_.size),
+            upload=self._upload,
         )
 
     def _over(self, run: Pass, plan_: _Plan, strength: float) -> Pass:

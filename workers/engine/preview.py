@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from atelier.contract.errors import ModelUnusable
-from workers.engine.decode import Pixels
+from workers.engine.decode import Pixels, to_pixels
 
 _SAMPLES, _SIDE, _PATCH, _DOWN = 4, 8, 2, 8
 
@@ -23,14 +23,14 @@ class LatentMap:
         self.weights, self.offsets = weights, offsets
 
     def __call__(self, latent: torch.Tensor) -> Pixels:
-        """uint8 [8h, 8w, 3] for a latent [C, h, w]: its colours, enlarged smoothly to the picture's size."""
+        """uint8 [8h, 8w, 3] for a latent [C, h, w] on the CPU: its colours, enlarged smoothly to the
+        picture's size.
+        """
         colours = torch.einsum("rc,chw->rhw", self.weights, latent) + self.offsets[:, None, None]
         large = torch.nn.functional.interpolate(
             colours[None], scale_factor=_DOWN, mode="bilinear", align_corners=False
         )[0]
-        levels = ((large + 1.0) / 2.0).clamp(0.0, 1.0) * 255.0
-        out: Pixels = levels.permute(1, 2, 0).contiguous().to(torch.uint8).numpy()
-        return out
+        return to_pixels(large)
 
 
 def fit(decode: Callable[[Sequence[torch.Tensor]], torch.Tensor], channels: int) -> LatentMap:

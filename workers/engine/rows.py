@@ -12,8 +12,9 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """An encoded prompt: [tokens, width], float32. Its identity is the object's, so that one encoding is one
-    prompt in a batch. `pooled`: the whole text as one vector [P], where the checkpoint wants it.
+    """An encoded prompt: [tokens, width], float32 on the device. Its identity is the object's, so that one
+    encoding is one prompt in a batch. `pooled`: the whole text as one vector [P], where the checkpoint wants
+    it.
     """
 
     tensor: torch.Tensor

@@ -11,6 +11,7 @@ import torch
 
 from workers.engine.blocks import UNet
 from workers.engine.conditions import Conditions
+from workers.engine.device import settle
 from workers.engine.loader import networks
 from workers.engine.loader.checkpoint import Weights
 from workers.engine.loader.networks import Shape
@@ -83,6 +84,8 @@ class Slot:
         """Copy `weights` into the modules, converting to the slot's type. The shapes were checked when the
         file was read.
         """
+        where = next(self.module.parameters()).device
+        settle(where)  # what was asked for before is no part of the cost
         begun = time.perf_counter()
         kind, touched = self._kind(weights.id), self._touched
         self.weights = self._base = None
@@ -91,15 +94,14 @@ class Slot:
             given = weights.tensors
             changed = _touched(weights)
             for name in (touched if kind == "networks" else tensors.keys()) - changed:
-                tensors[name].copy_(given[name], non_blocking=True)
+                # as it is: the device converts and orders it faster than the host
+                tensors[name].copy_(given[name].to(where, non_blocking=True))
             if isinstance(weights, Merged):
                 for module in weights.pieces:
-                    for name, merged in weights.changed(module, tensors[f"{module}.weight"].device).items():
+                    for name, merged in weights.changed(module, where).items():
                         tensors[name].copy_(merged)
             self._hook(weights)
-        device = next(iter(tensors.values())).device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        settle(where)
         self._base, self._touched = base_of(weights.id), changed
         self._remember(kind, time.perf_counter() - begun)
         self.weights, self.filled, self.forwards_since_fill = weights.id, time.monotonic(), 0

@@ -52,7 +52,7 @@ class Merged(Weights):
     def changed(self, module: str, device: torch.device) -> dict[str, torch.Tensor]:
         """The merged tensors of a module, in float32 on `device`, by their names in the weights."""
         name = f"{module}.weight"
-        out = {name: self.tensors[name].to(device, torch.float32, copy=True)}
+        out = {name: self.tensors[name].to(device, non_blocking=True).to(torch.float32, copy=True)}
         for piece, use in self.pieces[module]:
             out[name] += piece.delta(out[name], use.dyn) * use.strength
             if piece.bias is not None:

@@ -17,6 +17,8 @@ from workers.engine.noise.brownian import tree_over
 
 Draw = Callable[[tuple[int, ...]], torch.Tensor]
 """Gives the next standard normal tensor of a shape: float32 on the CPU."""
+Upload = Callable[[torch.Tensor], torch.Tensor]
+"""Brings a tensor of the host to where the picture is made."""
 Increments = Callable[[float, float], torch.Tensor]
 """(sigma, following) -> a Brownian path's increment between the two levels, scaled to unit variance."""
 
@@ -91,13 +93,21 @@ class NoisePlan:
 
 
 class PictureNoise:
-    """The noise of one picture: `first` to start from, then `step` whenever its sampler adds some."""
+    """The noise of one picture: `first` to start from, then `step` whenever its sampler adds some.
 
-    def __init__(self, plan: NoisePlan, span: tuple[float, float] | None = None) -> None:
+    The numbers are made on the host, which has time for it while a GPU works, and are the same everywhere.
+    """
+
+    def __init__(
+        self,
+        plan: NoisePlan,
+        span: tuple[float, float] | None = None,
+        upload: Upload = lambda drawn: drawn,
+    ) -> None:
         """`span`: the lowest and highest level of the whole schedule, where the picture goes through its end
         alone. Its Brownian path is laid over all of them, as in the peer.
         """
-        self.plan, self._span = plan, span
+        self.plan, self._span, self._upload = plan, span, upload
         self._stream = generator(plan.source, plan.seed)
 
     def first(self) -> torch.Tensor:
@@ -111,11 +121,11 @@ class PictureNoise:
             noise = slerp(plan.subseed_strength, noise, varied)
         if plan.seed_delta:
             self._stream = generator(plan.source, plan.seed + plan.seed_delta)
-        return centred(whole, noise) if resized else noise
+        return self._upload(centred(whole, noise) if resized else noise)
 
     def step(self) -> torch.Tensor:
         """The next noise of the picture's shape."""
-        return self._stream(self.plan.shape)
+        return self._upload(self._stream(self.plan.shape))
 
     def brownian(self, low: float, high: float) -> Increments:
         """The picture's Brownian path over the noise levels from `low` to `high`. It comes of the seed alone:
@@ -124,4 +134,4 @@ class PictureNoise:
         plan = self.plan
         low, high = self._span or (low, high)
         tree = tree_over(plan.seed, low, high, lambda seeds: of_seeds(plan.source, seeds, plan.shape))
-        return tree.increment
+        return lambda sigma, following: self._upload(tree.increment(sigma, following))

@@ -5,7 +5,7 @@ remembered.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -58,12 +58,16 @@ def _spliced(module: torch.nn.Module, fixes: Sequence[Sequence[tuple[int, torch.
         hook.remove()
 
 
+Upload = Callable[[torch.Tensor], torch.Tensor]
+"""Brings a tensor of the host to where the text encoders are."""
+
+
 def encode(
-    modules: Sequence[torch.nn.Module], family: str, prompt: str, options: TextOptions, device: str
+    modules: Sequence[torch.nn.Module], family: str, prompt: str, options: TextOptions, upload: Upload
 ) -> Context:
-    """A prompt through the text encoders of a checkpoint: [77 * chunks, width] and the pooled text, on the
-    CPU in float32. The encoders' vectors are joined token by token. Each chunk is read and weighted on its
-    own.
+    """A prompt through the text encoders of a checkpoint: [77 * chunks, width] and the pooled text, in
+    float32 where the encoders are. Their vectors are joined token by token. Each chunk is read and weighted
+    on its own.
     """
     cut = chunks.cut(
         prompt,
@@ -79,7 +83,7 @@ def encode(
             detail={"chunks": len(cut), "limit": MAX_CHUNKS},
         )
     every = [
-        _encode(module, reading, cut, options, device)
+        _encode(module, reading, cut, options, upload)
         for module, reading in zip(modules, READINGS[family], strict=True)
     ]
     pooled = next((each.pooled for each in every if each.pooled is not None), None)
@@ -87,10 +91,14 @@ def encode(
 
 
 def _encode(
-    module: torch.nn.Module, reading: Reading, cut: Sequence[chunks.Chunk], options: TextOptions, device: str
+    module: torch.nn.Module,
+    reading: Reading,
+    cut: Sequence[chunks.Chunk],
+    options: TextOptions,
+    upload: Upload,
 ) -> Read:
     """Chunks through one text encoder: their weighted states one after another, [77 * chunks, width]."""
-    ids = torch.tensor([padded(chunk.ids, reading.padding) for chunk in cut], device=device)
+    ids = upload(torch.tensor([padded(chunk.ids, reading.padding) for chunk in cut]))
     width = int(module.get_submodule("embeddings.token_embedding").weight.shape[1])
     vectors = {each.name: each.of_width(width) for each in options.embeddings}
     fixes = [
@@ -100,12 +108,14 @@ def _encode(
     layer = reading.chosen(options.clip_skip, clip_l_skip=options.clip_l_skip)
     with _spliced(module, fixes):
         out = read(module, ids, reading, layer)
-    states = out.states.float().cpu()
+    states = out.states.float()
     weighted = [
-        emphasis.apply(state, torch.tensor(chunk.weights), options.emphasis) if chunk.emphasised else state
+        emphasis.apply(state, upload(torch.tensor(chunk.weights)), options.emphasis)
+        if chunk.emphasised
+        else state
         for state, chunk in zip(states, cut, strict=True)
     ]
-    return Read(torch.cat(weighted), None if out.pooled is None else out.pooled.float().cpu())
+    return Read(torch.cat(weighted), None if out.pooled is None else out.pooled.float())
 
 
 class PromptCache:

@@ -85,6 +85,7 @@ def read(module: torch.nn.Module, ids: torch.Tensor, reading: Reading, layer: in
         states = module.final_layer_norm(states) if reading.normed else states
     if not reading.pools:
         return Read(states, None)
-    end = int((ids[0] == tokens.END).int().argmax())
+    end = (ids[0] == tokens.END).int().argmax(dim=0, keepdim=True)
     projection = module.get_submodule("text_projection")
-    return Read(states, projection(out.last_hidden_state[0, end]))
+    # an index that stays on the device: nobody waits for it
+    return Read(states, projection(out.last_hidden_state[0].index_select(0, end)[0]))
