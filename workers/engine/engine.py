@@ -65,6 +65,7 @@ class Engine:
     `memory_bytes` bounds weights and working memory; None takes most of what the device has free.
     `slots`: how many checkpoints of one architecture may be on the device at once. `open_network` reads the
     files of LoRA and hypernetworks. `graphs`: how many kinds of batches may be CUDA graphs.
+    `channels_last`: how weights of convolutions lie; None means channels last on a GPU.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Engine:
         turns: Turns | None = None,
         open_network: OpenNetwork = open_any,
         graphs: int = GRAPHS,
+        channels_last: bool | None = None,
     ) -> None:
         self._open_model = open_model
         self._open_network = open_network
@@ -87,7 +89,14 @@ class Engine:
         self._host = HostCache(memory.for_files(device, self._memory))
         recorded = cuda_graphs.runner(device, graphs, self._memory // 8)
         prompts = min(MOST_BYTES, self._memory // 32)
-        self._networks = NetworksAtWork(device, self._dtype, slots, recorded, prompt_bytes=prompts)
+        self._networks = NetworksAtWork(
+            device,
+            self._dtype,
+            slots,
+            recorded,
+            prompt_bytes=prompts,
+            channels_last=self._pinned if channels_last is None else channels_last,
+        )
         self._executor = Executor(
             self._networks, turns or Turns(), most_rows=MOST_ROWS, memory=self._memory // 2
         )

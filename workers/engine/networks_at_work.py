@@ -69,7 +69,7 @@ def _as_it_is(pictures: torch.Tensor) -> torch.Tensor:
 
 class NetworksAtWork:
     """Everything that runs a network. For the executor's thread alone. `prompt_bytes`: of encoded prompts
-    that are remembered.
+    that are remembered. For `channels_last` see `networks.empty`.
     """
 
     def __init__(
@@ -80,14 +80,18 @@ class NetworksAtWork:
         graphs: GraphRunner | None = None,
         *,
         prompt_bytes: int = MOST_BYTES,
+        channels_last: bool = False,
     ) -> None:
         self.device = device.of(name)
         self._dtype, self._graphs = dtype, graphs
         self.itemsize = dtype.itemsize
-        self.unets = SlotPool(name, dtype, slots)
+        self.unets = SlotPool(name, dtype, slots, channels_last=channels_last)
         self.texts = SlotPool(name, dtype, slots)
-        self.vaes = SlotPool(name, dtype, slots)
-        self._finer_vaes = {each: SlotPool(name, each, 1) for each in (torch.float32, torch.bfloat16)}
+        self.vaes = SlotPool(name, dtype, slots, channels_last=channels_last)
+        self._finer_vaes = {
+            each: SlotPool(name, each, 1, channels_last=channels_last)
+            for each in (torch.float32, torch.bfloat16)
+        }
         self._prompts = PromptCache(prompt_bytes)
         self._maps: dict[str, LatentMap] = {}
 

@@ -30,9 +30,9 @@ class Slot:
     prompts and timesteps, hypernetworks before its attentions included.
     """
 
-    def __init__(self, shape: Shape, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, shape: Shape, device: str, dtype: torch.dtype, *, channels_last: bool = False) -> None:
         self.shape = shape
-        self.module = networks.empty(shape, device, dtype)
+        self.module = networks.empty(shape, device, dtype, channels_last=channels_last)
         self.weights: str | None = None
         self.used = 0.0
         self.filled = 0.0
@@ -132,14 +132,21 @@ def _touched(weights: Weights) -> set[str]:
 class SlotPool:
     """The slots of one kind of network: at most `most` per architecture, filled as they are asked for.
 
-    `prepare` is called with a slot whenever its weights have changed. `changes` counts fills.
+    `prepare` is called with a slot whenever its weights have changed. `changes` counts fills. For
+    `channels_last` see `networks.empty`.
     """
 
     def __init__(
-        self, device: str, dtype: torch.dtype, most: int, prepare: Callable[[Slot], None] | None = None
+        self,
+        device: str,
+        dtype: torch.dtype,
+        most: int,
+        prepare: Callable[[Slot], None] | None = None,
+        *,
+        channels_last: bool = False,
     ) -> None:
         self._device, self._dtype, self._most = device, dtype, most
-        self._prepare = prepare
+        self._prepare, self._channels_last = prepare, channels_last
         self.slots: list[Slot] = []
         self.changes = 0
 
@@ -174,5 +181,6 @@ class SlotPool:
             slots = self.of_shape(weights.shape)
             # one with the same checkpoint in it takes other networks for less
             return next((slot for slot in slots if slot.holds_base(weights.id)), slots[0])
-        self.slots.append(Slot(weights.shape, self._device, self._dtype))
+        made = Slot(weights.shape, self._device, self._dtype, channels_last=self._channels_last)
+        self.slots.append(made)
         return self.slots[-1]

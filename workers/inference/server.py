@@ -85,6 +85,7 @@ def run(settings: WorkerSettings) -> bool:
         memory_bytes=settings.model_memory,
         open_network=Extensions().open_network,
         graphs=settings.cuda_graphs,
+        channels_last=settings.channels_last,
     )
     gate = Gate(settings.max_invocations)
     side = SideThread(store, settings.endpoint, lambda: instance_state(settings, gate, engine, device))

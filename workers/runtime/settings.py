@@ -27,6 +27,8 @@ class ComputeSettings(BaseSettings):
     """How attention is computed; what the device cannot do is replaced by PyTorch's own choice, and the log
     says why.
     """
+    channels_last: bool | None = None
+    """Whether weights of convolutions lie channels last; None leaves it to the engine: on a GPU."""
 
 
 class WorkerSettings(ComputeSettings):

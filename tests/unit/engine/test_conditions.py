@@ -163,3 +163,16 @@ def test_an_xformers_that_cannot_be_imported_is_told_of_and_replaced() -> None:
     machine = attention.Machine("cuda", (9, 0), half=True, xformers=True)
     choice = attention.choose("xformers", machine)
     assert choice.name == "sdpa" and "cannot be used" in (choice.note or "")
+
+
+def test_weights_that_lie_channels_last_stay_so_and_predict_the_same() -> None:
+    plain, last = filled(NARROW), Slot(NARROW, "cpu", torch.float32, channels_last=True)
+    addresses = [each.data_ptr() for each in last.module.parameters()]
+    last.fill(weights(NARROW, 0))
+    convolutions = [each for each in last.module.parameters() if each.ndim == 4 and min(each.shape[1:]) > 1]
+    assert convolutions
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in convolutions)
+    assert [each.data_ptr() for each in last.module.parameters()] == addresses
+    asked = [row(NARROW, 500.0, prompt(NARROW, number)) for number in range(2)]
+    pairs = zip(forward.predict(plain, asked), forward.predict(last, asked), strict=True)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)

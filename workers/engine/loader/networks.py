@@ -99,10 +99,14 @@ def expected(shape: Shape) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in skeleton(shape).state_dict().items()}
 
 
-def empty(shape: Shape, device: str, dtype: torch.dtype) -> torch.nn.Module:
-    """The module set with memory for its weights, which hold nothing meaningful yet."""
+def empty(shape: Shape, device: str, dtype: torch.dtype, *, channels_last: bool = False) -> torch.nn.Module:
+    """The module set with memory for its weights, which hold nothing meaningful yet. `channels_last`: those
+    of convolutions lie as the activations do, channel by channel for each pixel.
+    """
     # torch's own `to`: the library's override warns about modules that these networks do not have
     module = torch.nn.Module.to(skeleton(shape), dtype).to_empty(device=device)
     if isinstance(shape, TextShape):
         module.embeddings.position_ids.copy_(torch.arange(shape.positions).unsqueeze(0))
+    elif channels_last:
+        module = torch.nn.Module.to(module, memory_format=torch.channels_last)
     return module.eval().requires_grad_(False)
