@@ -119,6 +119,7 @@ class DispatchLoop:
             self._take(message)
         self._endpoints.observe()
         self.watcher.look()
+        self._actions.end_work_of_the_disabled()
         self.watcher.sweep()
         self._actions.republish()
         self._dispatcher.dispatch_ready()
@@ -156,7 +157,12 @@ class DispatchLoop:
                 flying = self._guarded(self.watcher.look)
                 if self._clock.now() - swept >= SWEEP_SECONDS:
                     swept = self._clock.now()
-                    for work in (self._endpoints.observe, self.watcher.sweep, self._actions.republish):
+                    for work in (
+                        self._endpoints.observe,
+                        self._actions.end_work_of_the_disabled,
+                        self.watcher.sweep,
+                        self._actions.republish,
+                    ):
                         self._guarded(work)
             self._look.clear()
             self._look.wait(LOOK_SECONDS if flying else IDLE_SECONDS)

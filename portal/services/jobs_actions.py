@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -23,6 +25,8 @@ from portal.services.changes import WORK, Changes
 from portal.services.completion import derive
 from portal.services.ports import Clock
 
+_ABSENT = "There is no such job."
+
 
 class Actions:
     """Carries out finish_current, stop_now, skip and cancel."""
@@ -42,11 +46,37 @@ class Actions:
         A job that is final already is left alone: the click came too late, which is no error. What waits
         ends at once, running work within the second in which its worker reads the control object.
         """
+        self._act(caller, job_id, action, origin, partial(controlled, caller=caller, job_id=job_id))
+
+    def end_work_of_the_disabled(self) -> int:
+        """Stop the unfinished jobs of users who may not come in any more; how many there were. What they
+        finished is kept.
+        """
+        query = (
+            select(Job.id)
+            .join(User, User.id == Job.owner_id)
+            .join(Part, Part.job_id == Job.id)
+            .where(User.disabled, Part.state.in_(_UNFINISHED), Part.action.is_(None))
+        )
+        with self._database.reading() as session:
+            jobs = set(session.scalars(query))
+        for job_id in jobs:
+            self._act(audit.SYSTEM, job_id, Action.STOP_NOW, None, partial(_locked, job_id=job_id))
+        return len(jobs)
+
+    def _act(
+        self,
+        actor: audit.Actor,
+        job_id: str,
+        action: Action,
+        origin: audit.Origin | None,
+        found: Callable[[Session], Job],
+    ) -> None:
         told: list[tuple[str, PartControl]] = []
         dropped: list[str] = []
         endpoints: set[str] = set()
         with self._database.session() as session:
-            job = controlled(session, caller, job_id)
+            job = found(session)
             if JobState(job.state).final:
                 return
             for part in session.scalars(select(Part).where(Part.job_id == job_id).with_for_update()):
@@ -59,10 +89,10 @@ class Actions:
             derive(session, job_id, self._clock.now())
             audit.record(
                 session,
-                caller,
+                actor,
                 f"job.{action.value}",
                 f"job:{job_id}",
-                subject=_whose(session, caller, job),
+                subject=_whose(session, actor, job),
                 origin=origin,
             )
         for part_id, control in told:
@@ -134,15 +164,22 @@ _UNFINISHED = tuple(state.value for state in PartState if not state.final)
 
 def controlled(session: Session, caller: Caller, job_id: str) -> Job:
     """The job, if the caller may control it. Raises NotFound for others' jobs: existence is not told."""
-    job = session.get(Job, job_id, with_for_update=True)
-    if job is None or not (job.owner_id == caller.user_id or caller.may("jobs.control_all")):
-        raise NotFound("There is no such job.")
+    job = _locked(session, job_id)
+    if not (job.owner_id == caller.user_id or caller.may("jobs.control_all")):
+        raise NotFound(_ABSENT)
     return job
 
 
-def _whose(session: Session, caller: Caller, job: Job) -> str:
-    """The name of the job's owner where that is somebody else than the caller."""
-    if job.owner_id == caller.user_id:
+def _locked(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None:
+        raise NotFound(_ABSENT)
+    return job
+
+
+def _whose(session: Session, actor: audit.Actor, job: Job) -> str:
+    """The name of the job's owner where that is somebody else than the actor."""
+    if job.owner_id == actor.user_id:
         return ""
     return session.scalar(select(User.username).where(User.id == job.owner_id)) or ""
 

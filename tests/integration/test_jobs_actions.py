@@ -15,7 +15,9 @@ from atelier.contract.parts import Action, EndpointControl, PartControl
 from portal.db.audit import AuditEntry
 from portal.services import audit
 from portal.services.callers import Caller
+from portal.services.identity import Change
 from portal.services.ports import Submission
+from portal.services.trail import Wanted
 from tests.jobs_studio import Studio
 
 
@@ -208,3 +210,20 @@ def test_nobody_controls_anothers_job_but_an_administrator_whose_click_is_in_the
     with studio.database.reading() as session:
         entry = session.scalar(select(AuditEntry).where(AuditEntry.action == "job.cancel"))
     assert entry is not None and entry.actor_name == "root" and entry.object == f"job:{job_id}"
+
+
+def test_disabling_a_user_stops_what_runs_and_what_waits_and_keeps_what_was_finished(studio: Studio) -> None:
+    ann, bob = studio.user("ann"), studio.user("bob")
+    studio.user("root", "admin")
+    job_id, sent = running(studio, ann, n_iter=3)
+    kept = studio.submit(bob)
+    studio.services.identity.change(audit.SYSTEM, ann.user_id, Change(disabled=True))
+    studio.turn()
+    assert told(studio)[sent.part].action is Action.STOP_NOW
+    assert states(studio, job_id) == ["running", "stopped", "stopped"]
+    studio.fleet.succeed(sent, stopped=True)
+    assert {each.job for each in studio.turn()} == {kept}
+    assert states(studio, job_id) == ["stopped"] * 3
+    studio.turn()
+    [entry] = studio.services.trail.entries(Wanted(action="job.stop_now"))
+    assert (entry.actor_name, entry.subject) == ("system", "ann")
