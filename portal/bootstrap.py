@@ -43,6 +43,7 @@ from portal.services.own_settings import OwnSettings
 from portal.services.passwords import Passwords
 from portal.services.ports import Clock, Fleet, Inbox, Secrets, Tasks
 from portal.services.progress import ProgressBoard
+from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.styles import Styles
@@ -110,6 +111,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         credentials=Credentials(database, identity, sessions, clock),
         roles=Roles(database, sessions, clock),
         teams=Teams(database, clock),
+        quotas=Quotas(database, clock),
         access=AccessRules(database, clock, work.changes),
         trail=Trail(database, secrets.get(AUDIT_KEY)),
         styles=Styles(database, clock, work.models.publish),
@@ -154,7 +156,7 @@ def build_work(
         folders=ModelFolders(database, clock, models),
         uploads=Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes),
         endpoints=endpoints,
-        acceptance=Acceptance(database, clock, changes, limits),
+        acceptance=Acceptance(database, clock, changes, Quotas(database, clock), limits),
         jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
         actions=actions,
         files=files,

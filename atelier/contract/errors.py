@@ -14,6 +14,7 @@ AtelierError                      code              status retryable
 |- NotFound                       not_found            404  no   also what belongs to somebody else
 |- Conflict                       conflict             409  no
 |- TooManyRequests                too_many_requests    429  yes  back-pressure, throttled login
+|- QuotaExceeded                  quota_exceeded       429  no   more than somebody may use; says of what
 |- ModelUnusable                  model_unusable       422  no   a model file is damaged or of an unknown kind
 |- OutOfMemory                    out_of_memory        507  no   the picture does not fit; says what does
 |- StorageFailed                  storage_failed       503  yes  the blob store did not answer
@@ -143,6 +144,14 @@ class TooManyRequests(AtelierError):
     """Back-pressure or a throttled login; `detail.retry_after` says the seconds to wait."""
 
     code, http_status, retryable = "too_many_requests", 429, True
+
+
+class QuotaExceeded(AtelierError):
+    """More than somebody may use: `detail` names the quota, its limit and what is used, and says in
+    `retry_after` after how many seconds there is more, where that is known.
+    """
+
+    code, http_status = "quota_exceeded", 429
 
 
 class ModelUnusable(AtelierError):

@@ -1,10 +1,10 @@
-"""Who may do what: roles of the studio's own, who holds which, teams, and rules on single endpoints and
-models.
+"""Who may do what: roles of the studio's own, who holds which, teams, quotas, and rules on single endpoints
+and models.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.db.base import ID, Base, new_id
@@ -50,6 +50,19 @@ class Membership(Base):
 
     team_id: Mapped[str] = mapped_column(ID, ForeignKey("teams.id", ondelete="CASCADE"), primary_key=True)
     user_id: Mapped[str] = mapped_column(ID, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+
+
+class Quota(Base):
+    """How much one subject may use; null limits nothing."""
+
+    __tablename__ = "quotas"
+
+    subject_kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True)
+    unfinished_jobs: Mapped[int | None]
+    pictures_a_day: Mapped[int | None]
+    gpu_seconds_a_day: Mapped[float | None]
+    storage_bytes: Mapped[int | None] = mapped_column(BigInteger())
 
 
 class AccessRule(Base):

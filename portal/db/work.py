@@ -183,6 +183,8 @@ class Part(Base):
     recipe_hash: Mapped[str] = mapped_column(String(64))
     endpoint: Mapped[str | None] = mapped_column(String(63))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
+    pictures: Mapped[int] = mapped_column(Integer, default=1)
+    """How many it makes."""
     action: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     timeline: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
@@ -212,6 +214,8 @@ class Attempt(Base):
     started: Mapped[float] = mapped_column(Seconds)
     ended: Mapped[float | None] = mapped_column(Seconds)
     lease_until: Mapped[float] = mapped_column(Seconds)
+    worked: Mapped[float] = mapped_column(Seconds, default=0.0)
+    """Seconds from its arrival at the worker until its pictures were stored; 0 where it brought none."""
     woke: Mapped[bool] = mapped_column(Boolean, default=False)
     """Whether its endpoint had no instance in service when it was sent."""
 

@@ -30,6 +30,7 @@ from portal.services.changes import WORK, Changes
 from portal.services.dispatch_watch import IDEMPOTENCY_SECONDS
 from portal.services.models import catalogue
 from portal.services.ports import Clock
+from portal.services.quotas import Quotas
 
 AUTOMATIC = "automatic"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -61,12 +62,14 @@ class Acceptance:
         database: Database,
         clock: Clock,
         changes: Changes,
+        quotas: Quotas,
         limits: Limits | None = None,
         draw: Callable[[], int] = draw_seed,
     ) -> None:
         self._database = database
         self._clock = clock
         self._changes = changes
+        self._quotas = quotas
         self._limits = limits or Limits()
         self._draw = draw
 
@@ -80,7 +83,7 @@ class Acceptance:
         answering: bool = False,
     ) -> str:
         """The id of the accepted job. Raises InvalidRequest and its kin (422), Conflict (a key used for
-        another body), TooManyRequests.
+        another body), TooManyRequests, QuotaExceeded.
 
         `answering`: the pictures are the answer of the peer's API; see resolve_txt2img. With a key the user
         has sent in the last 24 hours and the same body, it is the job that was made then.
@@ -98,6 +101,7 @@ class Acceptance:
                 known = self._known(session, caller, idempotency_key, body_hash)
                 if known is not None:
                     return known
+                self._quotas.demand(session, caller.user_id, _pictures(ready))
                 job_id = self._insert(session, caller, request, ready, origin or audit.Origin())
                 if idempotency_key is not None:
                     self._remember(session, caller, idempotency_key, body_hash, job_id)
@@ -162,7 +166,7 @@ class Acceptance:
         counts = {
             "task": request.task,
             "parts": len(resolution.parts),
-            "pictures": sum(len(part.seeds) for part in resolution.parts),
+            "pictures": _pictures(ready),
         }
         audit.record(
             session,
@@ -211,6 +215,11 @@ class Acceptance:
             )
 
 
+def _pictures(ready: Ready) -> int:
+    """How many pictures the request makes."""
+    return sum(part.batch_size for part in ready.resolution.parts)
+
+
 def _check_text(request: JobRequest) -> None:
     """InvalidRequest for what no file and no database can hold: half a character (a lone surrogate), the
     character NUL, a number that is none, lists in lists without end.
@@ -251,6 +260,7 @@ def _parts(job: Job, resolution: Resolution) -> list[Part]:
                 checkpoint_blob=part.checkpoint.blob_sha256,
                 resolved=part.model_dump(mode="json"),
                 recipe_hash=part.recipe_hash,
+                pictures=part.batch_size,
             )
         )
         first += part.batch_size

@@ -12,7 +12,7 @@ from atelier.contract.errors import InvalidRequest, NotFound, NotPermitted
 from atelier.contract.parts import ResolvedPart
 from portal.db.base import Database, new_id
 from portal.db.identity import User
-from portal.db.rights import AccessRule, Team
+from portal.db.rights import AccessRule
 from portal.db.work import Endpoint, Model, Part
 from portal.domain.access import (
     EVERYBODY,
@@ -27,7 +27,8 @@ from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.changes import WORK, Changes
 from portal.services.ports import Clock
-from portal.services.rights import permissions_of, role_names
+from portal.services.rights import permissions_of
+from portal.services.subjects import Subjects
 from portal.services.teams import teams_of
 
 Rules = dict[tuple[ObjectKind, str], list[Rule]]
@@ -199,27 +200,17 @@ class _Names:
     """What objects and subjects are called, and whether they exist."""
 
     def __init__(self, session: Session) -> None:
+        self._subjects = Subjects(session)
         self._objects: dict[ObjectKind, dict[str, str]] = {
             ObjectKind.ENDPOINT: {name: name for name in session.scalars(select(Endpoint.name))},
             ObjectKind.MODEL: {each.id: each.name for each in session.execute(select(Model.id, Model.name))},
         }
-        self._subjects: dict[SubjectKind, dict[str, str]] = {
-            SubjectKind.USER: {
-                each.id: each.username for each in session.execute(select(User.id, User.username))
-            },
-            SubjectKind.TEAM: {each.id: each.name for each in session.execute(select(Team.id, Team.name))},
-            SubjectKind.ROLE: {name: name for name in role_names(session)},
-            SubjectKind.EVERYBODY: {EVERYBODY: "everybody"},
-        }
 
     def check(self, object_kind: ObjectKind, object: str, subject_kind: SubjectKind, subject: str) -> None:
         """Raise InvalidRequest for an object or a subject that does not exist."""
-        for kind, key, there_are in (
-            (object_kind.value, object, self._objects[object_kind]),
-            (subject_kind.value, subject, self._subjects[subject_kind]),
-        ):
-            if key not in there_are:
-                raise InvalidRequest(f"There is no {kind} {key[:80]!r} to make a rule of.")
+        if object not in self._objects[object_kind]:
+            raise InvalidRequest(f"There is no {object_kind.value} {object[:80]!r} to make a rule of.")
+        self._subjects.check(subject_kind, subject)
 
     def view(self, row: AccessRule) -> RuleView:
         """A row in words; what is gone goes by its id."""
@@ -231,6 +222,6 @@ class _Names:
             self._objects[object_kind].get(row.object, row.object),
             subject_kind,
             row.subject,
-            self._subjects[subject_kind].get(row.subject, row.subject),
+            self._subjects.name(subject_kind, row.subject),
             Effect(row.effect),
         )

@@ -153,6 +153,7 @@ class Completions:
             event = PartEvent.STOP if ending.result.stopped else PartEvent.SUCCEED
             attempt.outcome = "stopped" if ending.result.stopped else "succeeded"
             part.timeline = _timeline(part, attempt, ending.result.timeline, now)
+            attempt.worked = _worked(ending.result.timeline)
         elif ending.result is not None:
             event, attempt.outcome = PartEvent.CANCEL, "cancelled"
         else:
@@ -240,6 +241,11 @@ def _picture(part: Part, made: PictureResult, now: float) -> Picture:
         complete=made.complete,
         created=now,
     )
+
+
+def _worked(timeline: dict[str, float]) -> float:
+    """Seconds by the worker's own clock, so that another clock cannot make them more."""
+    return max(0.0, timeline.get("stored", 0.0) - timeline.get("received", timeline.get("stored", 0.0)))
 
 
 def _timeline(part: Part, attempt: Attempt, worker: dict[str, float], now: float) -> dict[str, float]:

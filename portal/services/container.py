@@ -13,6 +13,7 @@ from portal.services.credentials import Credentials
 from portal.services.identity import Identity
 from portal.services.own_settings import OwnSettings
 from portal.services.ports import Clock, Secrets
+from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.styles import Styles
@@ -40,6 +41,7 @@ class Services:
     roles: Roles
     teams: Teams
     access: AccessRules
+    quotas: Quotas
     styles: Styles
     own_settings: OwnSettings
     work: Work

@@ -47,6 +47,7 @@ REGISTRY: tuple[Permission, ...] = (
     Permission("roles.manage", "studio", "high", "Make roles of the studio's own, change and remove them."),
     Permission("teams.manage", "studio", "medium", "Make teams, and say who belongs to them."),
     Permission("access.manage", "studio", "high", "Say who may use which endpoint and which model."),
+    Permission("quotas.manage", "studio", "medium", "Say how much each may use."),
     Permission("audit.read", "studio", "high", "Read the audit trail."),
 )
 

@@ -12,13 +12,15 @@ from sqlalchemy.orm import Session
 
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from portal.db.base import Database
-from portal.db.rights import AccessRule, Role, UserRole
+from portal.db.rights import Role, UserRole
+from portal.domain.access import SubjectKind
 from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.permissions import PERMISSIONS, ROLES
 from portal.services.ports import Clock
 from portal.services.rights import demand_no_more_than_own
 from portal.services.sessions import Sessions
+from portal.services.subjects import forget
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 DESCRIPTIONS = {
@@ -104,10 +106,7 @@ class Roles:
             if held := _held(session, name):
                 raise Conflict(f"{held} users hold the role {name!r}. Give them another one first.")
             demand_no_more_than_own(actor, row.permissions, f"The role {name!r}")
-            for rule in session.scalars(
-                select(AccessRule).where(AccessRule.subject_kind == "role", AccessRule.subject == name)
-            ):
-                session.delete(rule)
+            forget(session, SubjectKind.ROLE, name)
             session.delete(row)
             audit.record(session, actor, "role.delete", f"role:{name}")
         self._sessions.forget()

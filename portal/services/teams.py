@@ -12,10 +12,12 @@ from sqlalchemy.orm import Session
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from portal.db.base import Database, new_id
 from portal.db.identity import User
-from portal.db.rights import AccessRule, Membership, Team
+from portal.db.rights import Membership, Team
+from portal.domain.access import SubjectKind
 from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.ports import Clock
+from portal.services.subjects import forget
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,7 @@ class Teams:
         """Take a team away, with the rules that name it; its people stay. Raises NotFound."""
         with self._database.session() as session:
             team = _found(session, team_id, lock=True)
-            session.execute(
-                delete(AccessRule).where(AccessRule.subject_kind == "team", AccessRule.subject == team_id)
-            )
+            forget(session, SubjectKind.TEAM, team_id)
             session.delete(team)
             audit.record(session, actor, "team.delete", f"team:{team.name}")
 

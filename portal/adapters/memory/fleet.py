@@ -85,7 +85,14 @@ class InMemoryFleet:
         key = keys.progress(submission.job, submission.part, submission.attempt)
         self._store.put(key, state.model_dump_json().encode())
 
-    def succeed(self, submission: Submission, *, stopped: bool = False, tell: bool = True) -> None:
+    def succeed(
+        self,
+        submission: Submission,
+        *,
+        stopped: bool = False,
+        tell: bool = True,
+        timeline: dict[str, float] | None = None,
+    ) -> None:
         """Store a result with one small picture for each seed and, unless `tell` is false, announce it."""
         part = ResolvedPart.model_validate(submission.body["resolved"])
         pictures = tuple(self._picture(submission, part, index) for index in range(part.batch_size))
@@ -95,6 +102,7 @@ class InMemoryFleet:
             attempt=submission.attempt,
             pictures=pictures,
             stopped=stopped,
+            timeline=timeline or {},
         )
         key = keys.result(submission.job, submission.part, submission.attempt)
         self._store.put(key, result.model_dump_json().encode())
