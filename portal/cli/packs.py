@@ -7,10 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atelier import modelpack
+from atelier import modelkind, modelpack
 from atelier.contract import keys
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.models import ModelKind
+from atelier.modelfile import read_header
+from atelier.resolve import naming
 from atelier.storage.base import BlobStore
 from atelier.storage.opening import open_store
 from portal.cli.commands import command, services
@@ -23,15 +25,18 @@ def add_to(models: Commands) -> None:
     """Declare the command among those of `atelier model`."""
     pack = command(models, "pack", _pack, "Write a checkpoint as an archive for SageMaker's containers.")
     pack.add_argument("model", metavar="NAME|FILE", help="a registered checkpoint, or a .safetensors file")
-    pack.add_argument("--vae", metavar="NAME|FILE", help="an autoencoder to go with it")
+    pack.add_argument(
+        "--vae",
+        metavar="NAME|FILE",
+        help="an autoencoder to go with it, None for no other; else the one the studio's Automatic takes",
+    )
     pack.add_argument("--output", default=".", metavar="DIR|URL", help="a folder, or the URL of a store")
     pack.add_argument("--force", action="store_true", help="replace an archive of the same name")
 
 
 def _pack(arguments: argparse.Namespace) -> int:
     name, members = _found(arguments.model, ModelKind.CHECKPOINT, "")
-    if arguments.vae:
-        members |= _found(arguments.vae, ModelKind.VAE, "VAE/")[1]
+    members |= _vae(arguments.vae or _automatic(arguments.model))
     members |= modelpack.code()
     if "://" not in arguments.output:
         target = Path(arguments.output) / f"{name}.tar.gz"
@@ -44,6 +49,34 @@ def _pack(arguments: argparse.Namespace) -> int:
         store.put(key, modelpack.write(members, Path(folder) / f"{name}.tar.gz"))
     print(store.location(key))
     return 0
+
+
+def _vae(named: str) -> modelpack.Members:
+    """The members of a VAE: a file, or what is registered under that name; none of it for "None". Raises
+    ModelUnusable for a file that is none.
+    """
+    if named == "None":
+        return {}
+    members = _found(named, ModelKind.VAE, "VAE/")[1]
+    for path in members.values():
+        if isinstance(path, Path):
+            modelkind.check(Path(named).name, read_header(path), ModelKind.VAE)
+    return members
+
+
+def _automatic(named: str) -> str:
+    """The VAE that goes with a checkpoint unasked: of a registered one as in the studio, of a file the one
+    that lies beside it; "None" without.
+    """
+    path = Path(named)
+    if path.is_file():
+        beside = path.with_suffix(".vae.safetensors")
+        return str(beside) if beside.is_file() else "None"
+    with services() as built:
+        known = built.work.models.catalogue()
+        checkpoint = known.find(ModelKind.CHECKPOINT, named)
+        vae = naming.vae(known, {}, checkpoint) if checkpoint else None
+    return vae.title if vae else "None"
 
 
 def _found(named: str, kind: ModelKind, folder: str) -> tuple[str, modelpack.Members]:

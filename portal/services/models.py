@@ -159,6 +159,11 @@ class Models:
             rows = session.scalars(query.where(Model.kind == kind.value) if kind else query).all()
             return [(reference(row), row.standard) for row in rows]
 
+    def catalogue(self) -> Catalogue:
+        """Everything that may be named, with the studio's styles alone."""
+        with self._database.reading() as session:
+            return catalogue(session)
+
     def make_standard(self, actor: audit.Actor, name: str) -> ModelRef:
         """Let the checkpoint that answers to `name` be the one used where a request names none. Raises
         NotFound.
