@@ -69,6 +69,8 @@ class Catalogue(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     models: tuple[ModelRef, ...] = ()
+    missing: tuple[ModelRef, ...] = ()
+    """Models whose linked files are gone: none may be named, and it is said why."""
     default_checkpoint: str | None = None
     preferred_vaes: dict[str, str] = {}
     """A checkpoint's sha256 -> the file name of the VAE that people prefer for it, "None" for the one inside
@@ -80,6 +82,10 @@ class Catalogue(BaseModel):
     def of_kind(self, kind: ModelKind) -> list[ModelRef]:
         """The models of one kind, in the catalogue's order."""
         return [model for model in self.models if model.kind == kind]
+
+    def gone(self, kind: ModelKind, name: str) -> ModelRef | None:
+        """The model of `kind` that `name` would mean if its file were there."""
+        return Catalogue(models=self.missing).find(kind, name) if self.missing else None
 
     def find(self, kind: ModelKind, name: str) -> ModelRef | None:
         """The first model of `kind` that answers to `name`, else the first whose alias it is."""

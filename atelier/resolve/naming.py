@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from atelier.contract.errors import InvalidRequest, UnknownName
+from atelier.contract.errors import InvalidRequest, ModelUnusable, UnknownName
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
 from atelier.contract.parts import EngineSettings
 from atelier.prompt import chunks
@@ -17,7 +17,9 @@ _AUTOMATIC = (None, "", "Automatic")
 
 
 def checkpoint(catalogue: Catalogue, name: object) -> ModelRef:
-    """The checkpoint of that name, the catalogue's own where none is named. Raises UnknownName."""
+    """The checkpoint of that name, the catalogue's own where none is named. Raises UnknownName,
+    ModelUnusable for one whose file is gone.
+    """
     wanted = name or catalogue.default_checkpoint
     if wanted is None:
         raise UnknownName(
@@ -25,9 +27,24 @@ def checkpoint(catalogue: Catalogue, name: object) -> ModelRef:
         )
     found = catalogue.find(ModelKind.CHECKPOINT, str(wanted))
     if found is None:
+        _refuse_gone(catalogue, ModelKind.CHECKPOINT, str(wanted))
         known = [each.filename for each in catalogue.of_kind(ModelKind.CHECKPOINT)]
         raise UnknownName.of("checkpoint", str(wanted), known)
     return found
+
+
+def absent(model: ModelRef) -> ModelUnusable:
+    """The error for a model whose linked file is gone."""
+    return ModelUnusable(
+        f"The file {model.filename} is not in its folder any more: it was moved or deleted. Choose another "
+        f"{model.kind.value}, or have it put back and look for new files.",
+        detail={"model": model.name, "kind": model.kind.value},
+    )
+
+
+def _refuse_gone(catalogue: Catalogue, kind: ModelKind, name: str) -> None:
+    if gone := catalogue.gone(kind, name):
+        raise absent(gone)
 
 
 def vae(catalogue: Catalogue, effective: Mapping[str, Any], of: ModelRef) -> ModelRef | None:
@@ -70,6 +87,7 @@ def vae_warnings(
 def _named_vae(catalogue: Catalogue, name: object) -> ModelRef:
     found = catalogue.find(ModelKind.VAE, str(name))
     if found is None:
+        _refuse_gone(catalogue, ModelKind.VAE, str(name))
         known = ["Automatic", "None", *(each.filename for each in catalogue.of_kind(ModelKind.VAE))]
         raise UnknownName.of("VAE", str(name), known)
     return found

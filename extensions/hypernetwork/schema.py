@@ -20,5 +20,8 @@ def parse_tag(kind: str, arguments: list[str], catalogue: Catalogue) -> TagMeani
     for each in catalogue.of_kind(ModelKind.HYPERNETWORK):
         if tag.name in (each.name, each.filename.rsplit(".", 1)[0]):
             return TagMeaning(NetworkUse(model=each, called=tag.name, te=0.0, unet=tag.te), told)
+    if gone := catalogue.gone(ModelKind.HYPERNETWORK, tag.name):
+        told = (*told, f"The file {gone.filename} was moved or deleted. The picture is made without it.")
+        return TagMeaning(None, told)
     missing = f"Hypernetwork not found: {tag.name[:80]}. The picture is made without it."
     return TagMeaning(None, (*told, missing))

@@ -44,6 +44,8 @@ def find(catalogue: Catalogue, name: str) -> ModelRef | None:
 
 
 def _missing(catalogue: Catalogue, name: str) -> str:
+    if gone := catalogue.gone(ModelKind.LORA, name):
+        return f"The file {gone.filename} was moved or deleted. The picture is made without it."
     models = catalogue.of_kind(ModelKind.LORA)
     known = sorted({*(each.name for each in models), *(each.alias for each in models if each.alias)})
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

@@ -12,6 +12,7 @@ from atelier.contract.models import ModelKind
 from atelier.modelcard import legible
 from portal.cli import packs
 from portal.cli.commands import OPERATOR, command, group, services
+from portal.services.model_desk import Wanted
 from portal.services.model_folders import files_at, folder_of, is_mere_picture, kind_of
 from portal.services.models import ModelFile
 
@@ -64,8 +65,12 @@ def _import(arguments: argparse.Namespace) -> int:
 def _refresh(_arguments: argparse.Namespace) -> int:
     with services() as built:
         found = built.work.folders.refresh(OPERATOR)
-    for model in found.added:
-        print(f"{model.kind.value}\t{model.title}")
+    told = {"": found.added, "  (moved)": found.moved, "  (back)": found.returned}
+    for what, models in told.items():
+        for model in models:
+            print(f"{model.kind.value}\t{model.title}{what}")
+    for model in found.missing:
+        print(f"{model.title}: its file is gone; it was moved or deleted.", file=sys.stderr)
     for name, reason in found.refused:
         print(f"{name}: {reason}", file=sys.stderr)
     return 1 if found.refused else 0
@@ -75,4 +80,7 @@ def _list(_arguments: argparse.Namespace) -> int:
     with services() as built:
         for model, standard in built.work.models.listed():
             print(f"{model.kind.value}\t{model.title}{'  (standard)' if standard else ''}")
+        for each in built.work.desk.records(Wanted(missing=True)):
+            if each.missing_since is not None:
+                print(f"{each.model.kind.value}\t{each.model.title}  (file missing)")
     return 0

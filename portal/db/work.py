@@ -72,6 +72,8 @@ class Model(Base):
     """Its sub-folder below the folder of its kind, with `/` between the names."""
     source: Mapped[str | None] = mapped_column(String(1000))
     """Where a linked file lies on the portal's machine. Never shown."""
+    missing_since: Mapped[float | None] = mapped_column(Seconds)
+    """When a linked file was found to be gone; no request can name it until it is found again."""
 
 
 class ModelFolder(Base):

@@ -29,6 +29,7 @@ DONE = {
     "deleted": "The model was deleted. Jobs that were accepted are still drawn with it.",
     "uploaded": "The model was uploaded.",
     "refreshed": "The linked folders were looked through.",
+    "missing": "The linked folders were looked through. Files that are gone are marked as missing below.",
 }
 """What the page says after a change, by the word in its address."""
 
@@ -49,8 +50,8 @@ def models(
 @router.post("/refresh")
 def refresh(caller: Keeper, services: ServicesOf) -> Response:
     """Look through the linked folders."""
-    services.work.folders.refresh(caller)
-    return _back("refreshed")
+    found = services.work.folders.refresh(caller)
+    return _back("missing" if found.missing else "refreshed")
 
 
 @router.post("/{model_id}")
@@ -134,7 +135,7 @@ def _page(
     wrong: str = "",
 ) -> Response:
     kinds = [each.value for each in ModelKind]
-    wanted = Wanted(ModelKind(kind) if kind in kinds else None, search=search)
+    wanted = Wanted(ModelKind(kind) if kind in kinds else None, search=search, missing=True)
     return page(
         request,
         "models.html",

@@ -23,7 +23,7 @@ from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
 from portal.db.identity import User
 from portal.db.work import Endpoint, IdempotencyKey, Job, Part
-from portal.services import audit
+from portal.services import audit, model_presence
 from portal.services.access import Access
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
@@ -185,17 +185,16 @@ class Acceptance:
         settings = session.scalar(select(User.settings).where(User.id == user_id))
         endpoint = _endpoint(session, user_id, request.endpoint)
         models = catalogue(session, user_id)
-        return Ready(
-            endpoint,
-            resolve_txt2img(
-                payload,
-                models,
-                model=request.model,
-                settings=settings,
-                draw=self._draw,
-                answering=answering,
-            ),
+        resolution = resolve_txt2img(
+            payload,
+            models,
+            model=request.model,
+            settings=settings,
+            draw=self._draw,
+            answering=answering,
         )
+        model_presence.check(session, resolution.parts)
+        return Ready(endpoint, resolution)
 
     def _leave_room(self, session: Session, user_id: str) -> None:
         own = (

@@ -16,6 +16,7 @@ from atelier.contract import families, keys
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.jobs import PartState
 from atelier.contract.models import ModelKind, ModelRef
+from atelier.resolve import naming
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Model, Part, RetiredBlob
@@ -46,6 +47,8 @@ class Record:
     preview_sha256: str | None
     created: float
     modified: float
+    missing_since: float | None = None
+    """When its linked file was found to be gone."""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -78,6 +81,8 @@ class Wanted:
     family: str | None = None
     search: str = ""
     folder: str | None = None
+    missing: bool = False
+    """Whether those whose linked files are gone are asked for too."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class ModelDesk:
         query = select(Model).where(Model.kind == kind.value).order_by(func.lower(Model.name))
         with self._database.reading() as session:
             rows = session.scalars(query.options(undefer(Model.details))).all()
-            return [(record, row.details) for record, row in zip(_records(rows), rows, strict=True)]
+            pairs = zip(_records(rows), rows, strict=True)
+            return [(record, row.details) for record, row in pairs if record.missing_since is None]
 
     def change(
         self, actor: audit.Actor, model_id: str, change: ModelChange, origin: audit.Origin = audit.Origin()
@@ -291,11 +297,14 @@ def _record_of(row: Model, *, unique: bool) -> Record:
         preview_sha256=row.preview_sha256,
         created=row.created,
         modified=row.modified or row.created,
+        missing_since=row.missing_since,
     )
 
 
 def _matches(record: Record, wanted: Wanted) -> bool:
     model = record.model
+    if record.missing_since is not None and not wanted.missing:
+        return False
     family, folder = model.family or "", record.folder
     if wanted.family and not (family == wanted.family or family.startswith(f"{wanted.family}-")):
         return False
@@ -309,6 +318,8 @@ def _matches(record: Record, wanted: Wanted) -> bool:
 def _make_standard(session: Session, row: Model) -> None:
     if row.kind != ModelKind.CHECKPOINT.value:
         raise InvalidRequest("Only a checkpoint can be the standard one.")
+    if row.missing_since is not None:
+        raise naming.absent(reference(row))
     session.execute(update(Model).where(Model.standard).values(standard=False))
     row.standard = True
 

@@ -14,9 +14,9 @@ from atelier.contract.models import ModelKind, ModelRef
 from atelier.modelcard import legible
 from portal.db.base import Database, new_id
 from portal.db.work import Model, ModelFolder
-from portal.services import audit
+from portal.services import audit, model_presence
 from portal.services.intake import FOLDER_INDEX, PICKLES, PICTURES, SAFETENSORS
-from portal.services.models import ModelFile, Models
+from portal.services.models import ModelFile, Models, reference
 from portal.services.ports import Clock
 
 SUFFIXES = (SAFETENSORS, *PICKLES)
@@ -37,9 +37,14 @@ FOLDERS = {
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What looking through the linked folders found: new models, and (file name, why it is none)."""
+    """What looking through the linked folders found: new models, those found at another place, those that are
+    back in theirs, those whose files are gone, and (file name, why it is none).
+    """
 
     added: list[ModelRef] = field(default_factory=list)
+    moved: list[ModelRef] = field(default_factory=list)
+    returned: list[ModelRef] = field(default_factory=list)
+    missing: list[ModelRef] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -66,13 +71,17 @@ class ModelFolders:
             audit.record(session, actor, "model.link_folder", f"folder:{path.name}", details={"kind": stated})
 
     def refresh(self, actor: audit.Actor, kinds: Collection[ModelKind] = tuple(ModelKind)) -> Refreshed:
-        """Register the files of `kinds` that are new in the linked folders. One refresh at a time: a second
-        one waits and finds nothing new.
+        """Register the files of `kinds` that are new in the linked folders, follow those that were moved, and
+        mark those that are gone. One refresh at a time: a second one waits and finds nothing new.
         """
         found = Refreshed()
         with self._one_at_a_time:
             with self._database.reading() as session:
-                known = set(session.scalars(select(Model.source).where(Model.source.is_not(None))))
+                linked = session.scalars(select(Model).where(Model.source.is_not(None))).all()
+                known = {each.source for each in linked}
+                if any(each.missing_since is None and model_presence.gone(each) for each in linked):
+                    # What was passed over as a copy of a model may be all that is left of it.
+                    self._looked_at = {path: told for path, told in self._looked_at.items() if told[1]}
                 folders = [
                     (Path(each.path), ModelKind(each.kind) if each.kind else None)
                     for each in session.scalars(select(ModelFolder).order_by(ModelFolder.created))
@@ -84,7 +93,17 @@ class ModelFolders:
                         self._take(
                             actor, ModelFile(path, kind, link=True, folder=folder_of(path, root)), found
                         )
+            self._look(actor, found)
         return found
+
+    def _look(self, actor: audit.Actor, found: Refreshed) -> None:
+        """Mark what is gone and unmark what is back."""
+        with self._database.session() as session:
+            went, came = model_presence.look(session, actor, self._clock.now())
+            found.missing.extend(map(reference, went))
+            found.returned.extend(map(reference, came))
+        if went or came:
+            self._models.publish()
 
     def _take(self, actor: audit.Actor, file: ModelFile, found: Refreshed) -> None:
         """Register a file. One that was refused is not read again until it changes."""
@@ -97,7 +116,9 @@ class ModelFolders:
             self._refuse(file.path, *before, found)
             return
         try:
-            found.added.append(self._models.register(actor, file))
+            model, outcome = self._models.settle(actor, file)
+            if outcome != "known":
+                (found.added if outcome == "added" else found.moved).append(model)
             # The same bytes under another path are the same model, and are not to be hashed each time.
             self._looked_at[file.path] = (stamp, "")
         except OSError as error:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -19,9 +19,10 @@ from atelier.modelfile import family, hashes, read_header, resolution
 from atelier.storage.base import BlobStat, BlobStore
 from portal.db.base import Database, new_id
 from portal.db.work import Endpoint, Model
-from portal.services import audit, model_cards, styles
+from portal.services import audit, model_cards, model_presence, styles
 from portal.services.access import Access
 from portal.services.intake import Arriving, Intake
+from portal.services.model_presence import Place
 from portal.services.ports import Clock
 
 LARGEST_CONFIG = 2**20
@@ -51,6 +52,10 @@ class ModelFile:
     """Where it stands below the folder of its kind."""
 
 
+Outcome = Literal["added", "known", "moved"]
+"""What a file turned out to be: a new model, one that is there, or one that was missing."""
+
+
 class Models:
     """The registry of model files."""
 
@@ -61,11 +66,16 @@ class Models:
         self._intake = intake
 
     def register(self, actor: audit.Actor, file: ModelFile) -> ModelRef:
+        """`settle`, giving the model alone."""
+        return self.settle(actor, file)[0]
+
+    def settle(self, actor: audit.Actor, file: ModelFile) -> tuple[ModelRef, Outcome]:
         """Take a model file in: checked, hashed, converted where it is no safetensors file, stored (or linked
         in place), catalogued, audited. The same file with the same configuration again is the same model.
 
         A model folder of the diffusers library is one checkpoint. A `.yaml` of the same stem beside a
-        checkpoint becomes its configuration. The first checkpoint becomes the standard one. Raises
+        checkpoint becomes its configuration. The first checkpoint becomes the standard one. A model whose
+        linked file went away is found again by it, notes and all. Raises
         ModelUnusable, NotFound, Conflict where another file has its name; nothing is left behind then.
         """
         _check_path(file)
@@ -78,12 +88,26 @@ class Models:
                 if known is None:
                     name = name or _own_name(session, file.kind, arriving.filename)
                     _check_name(session, file.kind, name)
-            if known is not None and self._store.stat(keys.model(known.blob_sha256)) is not None:
-                return reference(known)
-            entry = self._entry(file, arriving, name, config)
-            registered = self._enter(actor, file, entry, arriving, config)
-        self.publish()
-        return registered
+            stored = known is not None and self._store.stat(keys.model(known.blob_sha256)) is not None
+            if not stored:
+                entry = self._entry(file, arriving, name, config)
+                self._enter(actor, file, entry, arriving, config)
+            registered, moved = self._settled(actor, file, arriving, config_sha256)
+        if moved or not stored:
+            self.publish()
+        return registered, "moved" if moved else "added" if known is None else "known"
+
+    def _settled(
+        self, actor: audit.Actor, file: ModelFile, arriving: Arriving, config_sha256: str | None
+    ) -> tuple[ModelRef, bool]:
+        """The model that a file is now, and whether it was missing and is found again by this."""
+        place = Place(file.path.resolve() if file.link else None, arriving.filename, file.folder)
+        with self._database.session() as session:
+            row = _same_model(session, file.kind, arriving.hashes.sha256, config_sha256)
+            if row is None:
+                raise Conflict(f"{arriving.filename} was deleted while it came in. Import it again.")
+            moved = model_presence.follow(session, actor, row, place, self._clock.now())
+            return reference(row), moved
 
     def _entry(self, file: ModelFile, arriving: Arriving, name: str, config: Path | None) -> Model:
         """The row of a new model, not yet in the database. Raises ModelUnusable."""
@@ -153,8 +177,8 @@ class Models:
                 self._store.delete(keys.model(blob_sha256))
 
     def listed(self, kind: ModelKind | None = None) -> list[tuple[ModelRef, bool]]:
-        """Every model, and whether it is the standard one, by kind and name."""
-        query = select(Model).order_by(Model.kind, Model.name)
+        """Every model whose file is there, and whether it is the standard one, by kind and name."""
+        query = select(Model).where(Model.missing_since.is_(None)).order_by(Model.kind, Model.name)
         with self._database.reading() as session:
             rows = session.scalars(query.where(Model.kind == kind.value) if kind else query).all()
             return [(reference(row), row.standard) for row in rows]
@@ -208,7 +232,8 @@ def catalogue(session: Session, user_id: str | None = None) -> Catalogue:
         rows = [row for row in rows if access.model(row.id)]
     standard = next((reference(row).title for row in rows if row.standard), None)
     return Catalogue(
-        models=tuple(reference(row) for row in rows),
+        models=tuple(reference(row) for row in rows if row.missing_since is None),
+        missing=tuple(reference(row) for row in rows if row.missing_since is not None),
         default_checkpoint=standard,
         preferred_vaes={row.sha256: str(row.notes["vae"]) for row in rows if row.notes.get("vae")},
         styles=styles.texts(session, user_id),

@@ -89,7 +89,8 @@ def add_models(
     async def refresh(request: Request) -> dict[str, Any]:
         who(request)
         models().append(model("fresh", "lora"))
-        return {"added": ["fresh.safetensors [0123456789]"], "refused": {}}
+        told: dict[str, Any] = {"moved": [], "returned": [], "missing": [], "refused": {}}
+        return told | {"added": ["fresh.safetensors [0123456789]"]}
 
     @app.get("/api/v1/models/{model_id}")
     async def one(request: Request, model_id: str) -> dict[str, Any]:

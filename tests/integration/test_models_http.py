@@ -268,7 +268,8 @@ def test_new_files_of_a_linked_folder_come_with_the_peers_files_beside_them(
     folder.mkdir(parents=True)
     studio = people.studio
     studio.work.folders.remember(audit.SYSTEM, root, None)
-    assert people("ann", "POST", "/refresh").json() == {"added": [], "refused": {}}
+    nothing: dict[str, Any] = {name: [] for name in ("added", "moved", "returned", "missing")}
+    assert people("ann", "POST", "/refresh").json() == nothing | {"refused": {}}
     path = network(folder / "ada.safetensors", {})
     told = {
         "description": "Ada",

@@ -76,9 +76,11 @@ class Cards {
   async refresh() {
     this.refreshing.disabled = true;
     try {
-      const { added } = await api("/api/v1/models/refresh", { method: "POST" });
+      const { added, moved, returned, missing } = await api("/api/v1/models/refresh", { method: "POST" });
       await this.load();
-      announce(added.length === 1 ? "One new model" : `${added.length} new models`);
+      const found = added.length + moved.length + returned.length;
+      announce(found === 1 ? "One new model" : `${found} new models`);
+      if (missing.length) this.say(`${missing.join(", ")}: moved or deleted, and not shown any more. Notes are kept for when the file is back.`, true);
     } catch (refused) {
       this.say(refused.message, true);
     } finally {

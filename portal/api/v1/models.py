@@ -70,6 +70,8 @@ class ModelView(BaseModel):
     preview_url: str | None
     created: float
     modified: float
+    missing_since: float | None
+    """When its linked file was found to be gone; nobody can draw with it until it is found again."""
 
     @classmethod
     def of(cls, record: Record) -> Self:
@@ -86,6 +88,7 @@ class ModelView(BaseModel):
             preview_url=preview_url(record),
             created=record.created,
             modified=record.modified,
+            missing_since=record.missing_since,
             **known,
             **record.notes.model_dump(),
         )
@@ -146,9 +149,14 @@ class StandardRequest(BaseModel):
 
 
 class RefreshView(BaseModel):
-    """What was new in the linked folders, and which files are no models, with the reason."""
+    """What was new in the linked folders, found at another place, back in its own, and gone; and which files
+    are no models, with the reason.
+    """
 
     added: list[str]
+    moved: list[str]
+    returned: list[str]
+    missing: list[str]
     refused: dict[str, str]
 
 
@@ -167,11 +175,13 @@ def models(
     family: Annotated[str | None, Query(max_length=40)] = None,
     search: Annotated[str, Query(max_length=200)] = "",
     folder: Annotated[str | None, Query(max_length=400)] = None,
+    missing: bool = False,
 ) -> list[ModelView]:
     """Every model, or those of a kind, of a family with its variants, in a folder and below it, with all the
-    searched words in name, description or trigger words.
+    searched words in name, description or trigger words. With `missing`, those whose linked files are gone
+    too.
     """
-    wanted = Wanted(kind, family, search, folder)
+    wanted = Wanted(kind, family, search, folder, missing)
     return [ModelView.of(record) for record in services.work.desk.records(wanted)]
 
 
@@ -185,9 +195,13 @@ def make_standard(body: StandardRequest, caller: Keeper, services: ServicesOf) -
 
 @router.post("/refresh", response_model=RefreshView)
 def refresh(caller: Reader, services: ServicesOf) -> RefreshView:
-    """Register what is new in the folders that are linked in place."""
+    """Register what is new in the folders that are linked in place, follow what was moved, and mark what is
+    gone.
+    """
     found = services.work.folders.refresh(caller)
-    return RefreshView(added=[model.title for model in found.added], refused=dict(found.refused))
+    lists = {name: getattr(found, name) for name in ("added", "moved", "returned", "missing")}
+    titles = {name: [model.title for model in models] for name, models in lists.items()}
+    return RefreshView(**titles, refused=dict(found.refused))
 
 
 @router.get("/{model_id}", response_model=ModelDetails)
