@@ -23,13 +23,16 @@ from tests.browser.stage import Stage, Studio, a_checkpoint, on_stage, studio_up
 
 ADA = ("ada", "correct horse battery")
 
+KEPT = "local_storage,session_storage,indexeddb,websql,service_workers,cache_storage,file_systems"
+"""What a page may have kept in a profile, beside its cookies."""
+
 expect.set_options(timeout=20_000)
 """Milliseconds to wait for what should show: much, since machines that run tests are busy."""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The Chromium the tests of a module share; each visitor has a profile of its own.
+    """The Chromium the tests of a module share; visitors of one test have a profile each.
 
     No longer than that: while Playwright runs, an event loop runs in this thread, and other tests start
     theirs.
@@ -117,22 +120,62 @@ class Visitor:
 
 
 Visit = Callable[..., Visitor]
+Wish = tuple[str, int, int, str]
+"""The studio's address, the window's width and height, and whether the system looks light or dark."""
 
 
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens browsers of their own for people; afterwards none may have seen a fault it did not expect."""
-    contexts: list[BrowserContext] = []
-    visitors: list[Visitor] = []
+class Profiles:
+    """Profiles of the browser. Whoever takes one finds it empty but for the page's code in its cache; in each
+    an idle page keeps the process alive that has compiled it. A load takes half the time of a first one.
+    """
 
-    def arrive(url: str, *, width: int = 1440, height: int = 900, look: str = "light") -> Visitor:
-        context = browser.new_context(
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._idle: dict[Wish, list[BrowserContext]] = {}
+
+    def take(self, wish: Wish) -> BrowserContext:
+        """One that nobody has now."""
+        idle = self._idle.get(wish)
+        return idle.pop() if idle else self._made(*wish)
+
+    def leave(self, wish: Wish, context: BrowserContext) -> None:
+        """Close what was opened in it, forget what was kept in it, and let others have it."""
+        idle, *opened = context.pages
+        for page in opened:
+            page.close()
+        context.clear_cookies()
+        session = context.new_cdp_session(idle)
+        session.send("Storage.clearDataForOrigin", {"origin": wish[0], "storageTypes": KEPT})
+        session.detach()
+        self._idle.setdefault(wish, []).append(context)
+
+    def _made(self, url: str, width: int, height: int, look: str) -> BrowserContext:
+        context = self._browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if look == "dark" else "light",
             accept_downloads=True,
         )
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
-        contexts.append(context)
+        context.new_page().goto(url + "/ui/mark.svg")
+        return context
+
+
+@pytest.fixture(scope="module")
+def profiles(browser: Browser) -> Profiles:
+    """The profiles that visitors of a module's tests take and leave."""
+    return Profiles(browser)
+
+
+@pytest.fixture
+def visit(profiles: Profiles) -> Iterator[Visit]:
+    """Opens a browser for each who comes; afterwards none may have seen a fault it did not expect."""
+    taken: list[tuple[Wish, BrowserContext]] = []
+    visitors: list[Visitor] = []
+
+    def arrive(url: str, *, width: int = 1440, height: int = 900, look: str = "light") -> Visitor:
+        wish = (url, width, height, look)
+        context = profiles.take(wish)
+        taken.append((wish, context))
         visitor = Visitor(context.new_page(), url)
         visitor.page.on("console", visitor.heard)
         visitor.page.on("pageerror", lambda error: visitor.faults.append(f"page error: {error}"))
@@ -141,8 +184,8 @@ def visit(browser: Browser) -> Iterator[Visit]:
         return visitor
 
     yield arrive
-    for context in contexts:
-        context.close()
+    for wish, context in taken:
+        profiles.leave(wish, context)
     assert [fault for visitor in visitors for fault in visitor.faults] == []
 
 
