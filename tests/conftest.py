@@ -38,18 +38,23 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("atelier")
 
 
-class TogetherInTheBrowser(LoadScopeScheduling):
-    """Gives all tests that drive a browser to one process, which starts one Chromium and one studio; every
-    other test goes to whichever process is free. (Marks do not reach the scheduler with this pytest.)
+class SharingWhatIsDear(LoadScopeScheduling):
+    """Gives a process together what shares something dear: all tests that drive a browser one Chromium and
+    one studio, the end-to-end tests one portal with its worker, a module of the larger tests its own worker
+    or engine. Those go first, the most tests before fewer; at the end there are small ones, each for the
+    process that is free. (Marks do not reach the scheduler with this pytest.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "browser" if nodeid.startswith("tests/browser/") else nodeid
+        room = nodeid.split("/")[1]
+        if room in ("browser", "e2e"):
+            return room
+        return nodeid.partition("::")[0] if room in ("integration", "security") else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """How the tests are shared among processes."""
-    return TogetherInTheBrowser(config, log)
+    return SharingWhatIsDear(config, log)
 
 
 # --- Nothing beyond this machine is ever called.
