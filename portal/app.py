@@ -37,7 +37,7 @@ from portal.api.v1 import (
 )
 from portal.bootstrap import build
 from portal.db.migrate import pending
-from portal.pages import admin, docs, login
+from portal.pages import admin, docs, join, login
 from portal.pages import audit as audit_page
 from portal.pages import models as models_page
 from portal.pages.rendering import as_page
@@ -49,6 +49,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     login.router,
     admin.router,
     audit_page.router,
+    join.router,
     models_page.router,
     docs.router,
     auth.router,

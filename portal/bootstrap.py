@@ -5,6 +5,7 @@ else.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from portal.services.changes import Changes
 from portal.services.completion import Completions
 from portal.services.container import DISPATCHER, Services
 from portal.services.credentials import Credentials
+from portal.services.departures import Departures
 from portal.services.dispatch import Dispatcher
 from portal.services.dispatch_loop import DispatchLoop, Leadership
 from portal.services.dispatch_watch import Watcher
@@ -33,6 +35,7 @@ from portal.services.files import Files
 from portal.services.grids import Grids
 from portal.services.identity import Identity
 from portal.services.intake import Intake
+from portal.services.invitations import Invitations
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
 from portal.services.model_desk import ModelDesk
@@ -99,7 +102,21 @@ def build(settings: Settings, **overrides: Any) -> Services:
     identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
     fleet, inbox = _fleet(settings, given, secrets)
     tasks = given.tasks or LocalTasks(store, settings.store, settings.data_dir)
-    work = build_work(settings, database, store, clock, fleet, inbox, tasks, _job_key(secrets), given.limits)
+    changes = Changes()
+    departures = Departures(database, store, identity, clock, changes)
+    work = build_work(
+        settings,
+        database,
+        store,
+        clock,
+        changes,
+        fleet,
+        inbox,
+        tasks,
+        _job_key(secrets),
+        given.limits,
+        chores=[departures.sweep],
+    )
     return Services(
         settings=settings,
         database=database,
@@ -109,6 +126,8 @@ def build(settings: Settings, **overrides: Any) -> Services:
         sessions=sessions,
         identity=identity,
         credentials=Credentials(database, identity, sessions, clock),
+        invitations=Invitations(database, identity, clock),
+        departures=departures,
         roles=Roles(database, sessions, clock),
         teams=Teams(database, clock),
         quotas=Quotas(database, clock),
@@ -125,14 +144,15 @@ def build_work(
     database: Database,
     store: BlobStore,
     clock: Clock,
+    changes: Changes,
     fleet: Fleet,
     inbox: Inbox,
     tasks: Tasks,
     job_key: bytes,
     limits: Limits | None = None,
+    chores: Sequence[Callable[[], object]] = (),
 ) -> Work:
     """Everything about jobs, models and endpoints."""
-    changes = Changes()
     board = ProgressBoard(store, clock)
     models = Models(database, store, clock, Intake(store, tasks))
     endpoints = Endpoints(database, store, fleet, clock, changes, models)
@@ -148,6 +168,7 @@ def build_work(
         inbox,
         clock,
         changes,
+        chores,
     )
     files = Files(database, store)
     return Work(

@@ -1,4 +1,4 @@
-"""Who may come in, and with what: users, sessions, API keys, failed logins."""
+"""Who may come in, and with what: users, links, sessions, API keys, failed logins."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class User(Base):
     """What this user set for themselves, by option name."""
     created_at: Mapped[float]
     last_login_at: Mapped[float | None]
+    purge_at: Mapped[float | None]
+    """When the disabled user is to be deleted with all that is theirs; None where that is not planned."""
 
     held: Mapped[list[UserRole]] = relationship(
         cascade="all, delete-orphan", lazy="selectin", passive_deletes=True, order_by=UserRole.role
@@ -102,6 +104,23 @@ class ApiKey(Base):
     last_used_at: Mapped[float | None]
 
     user: Mapped[User] = relationship()
+
+
+class Invitation(Base):
+    """A link by which somebody new comes in, or `user_id` sets a new password: by the SHA-256 of its secret.
+    It goes as it is used.
+    """
+
+    __tablename__ = "invitations"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[str | None] = mapped_column(ID, ForeignKey("users.id", ondelete="CASCADE"))
+    roles: Mapped[list[str]]
+    teams: Mapped[list[str]]
+    made_by: Mapped[str] = mapped_column(String(64))
+    created: Mapped[float]
+    expires: Mapped[float]
 
 
 class LoginFailure(Base):

@@ -10,7 +10,9 @@ from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.services.access import AccessRules
 from portal.services.credentials import Credentials
+from portal.services.departures import Departures
 from portal.services.identity import Identity
+from portal.services.invitations import Invitations
 from portal.services.own_settings import OwnSettings
 from portal.services.ports import Clock, Secrets
 from portal.services.quotas import Quotas
@@ -38,6 +40,8 @@ class Services:
     identity: Identity
     credentials: Credentials
     trail: Trail
+    invitations: Invitations
+    departures: Departures
     roles: Roles
     teams: Teams
     access: AccessRules

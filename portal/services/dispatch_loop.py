@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from portal.db.base import Database
@@ -78,16 +78,24 @@ class DispatchLoop:
         inbox: Inbox,
         clock: Clock,
         changes: Changes,
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self._leadership = leadership
         self._dispatcher = dispatcher
         self.watcher = watcher
         self.completions = completions
         self._endpoints = endpoints
-        self._actions = actions
         self._inbox = inbox
         self._clock = clock
         self._changes = changes
+        self._chores = (
+            endpoints.observe,
+            actions.end_work_of_the_disabled,
+            watcher.sweep,
+            actions.republish,
+            *chores,
+        )
+        """What the leader does every few seconds, in this order."""
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._look = threading.Event()
@@ -117,11 +125,9 @@ class DispatchLoop:
         """One round of everything in the caller's thread: what the threads do, without waiting."""
         for message in self._inbox.receive(0.0):
             self._take(message)
-        self._endpoints.observe()
         self.watcher.look()
-        self._actions.end_work_of_the_disabled()
-        self.watcher.sweep()
-        self._actions.republish()
+        for work in self._chores:
+            work()
         self._dispatcher.dispatch_ready()
 
     def _dispatch(self) -> None:
@@ -157,12 +163,7 @@ class DispatchLoop:
                 flying = self._guarded(self.watcher.look)
                 if self._clock.now() - swept >= SWEEP_SECONDS:
                     swept = self._clock.now()
-                    for work in (
-                        self._endpoints.observe,
-                        self._actions.end_work_of_the_disabled,
-                        self.watcher.sweep,
-                        self._actions.republish,
-                    ):
+                    for work in self._chores:
                         self._guarded(work)
             self._look.clear()
             self._look.wait(LOOK_SECONDS if flying else IDLE_SECONDS)

@@ -218,6 +218,7 @@ class Identity:
             changed["roles"] = [list(before), list(user.roles)]
         if change.disabled is not None and change.disabled != user.disabled:
             changed["disabled"] = user.disabled = change.disabled
+            user.purge_at = None
         if change.password is not None:
             self._passwords.check_policy(change.password, user.username)
             user.password_hash = self._passwords.hash(change.password)
