@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import httpx
 from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from atelier.contract.routes import PREFIXES
 from webui.portal import Portal
@@ -64,9 +64,13 @@ def add_portal_routes(app: FastAPI, portal: Portal) -> None:
 
 
 async def _forward(request: Request, portal: Portal) -> Response:
-    """One exchange with the portal; 503 where it cannot be reached."""
+    """One exchange with the portal; 503 where it cannot be reached, 400 where the sender breaks off (nobody
+    hears it, and it is no defect).
+    """
     try:
         answer = await _exchange(request, portal)
+    except ClientDisconnect:
+        return PlainTextResponse("The request did not arrive whole.", 400)
     except httpx.TransportError:
         return unavailable(request)
     response = StreamingResponse(_chunks(answer), status_code=answer.status_code)
@@ -92,7 +96,9 @@ def _outgoing(request: Request, portal: Portal) -> httpx.Request:
     raw_path = request.scope.get("raw_path") or request.url.path.encode()
     query = request.scope["query_string"]
     url = target.copy_with(raw_path=raw_path + (b"?" + query if query else b""))
-    headers = [(name, value) for name, value in _end_to_end(request.headers.raw) if name not in OURS]
+    # RFC 9112, 6.3: chunks outrank a length that is stated beside them, and no proxy passes on both.
+    dropped = OURS | {b"content-length"} if "transfer-encoding" in request.headers else OURS
+    headers = [(name, value) for name, value in _end_to_end(request.headers.raw) if name not in dropped]
     headers += [
         (b"host", target.netloc),
         (b"x-forwarded-host", request.headers.get("host", "").encode("latin-1")),

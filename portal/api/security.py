@@ -8,7 +8,6 @@ either, and not marked `public`, is refused when the application is built.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -157,7 +156,7 @@ def _same_site(origin: str, arrival: Arrival) -> bool:
 def _basic(credential: str) -> tuple[str, str]:
     try:
         username, colon, password = base64.b64decode(credential, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, no UTF-8
         username = colon = password = ""
     if not colon:
         raise NotAuthenticated("Incorrect username or password")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,29 @@ def test_a_body_of_unknown_length_is_streamed_on(stage: Stage, browser: httpx.Cl
     )
     assert answer.status_code == 401
     assert last_seen(stage, "/portal/login")["transfer-encoding"] == "chunked"
+
+
+def test_a_length_beside_chunks_is_not_passed_on(stage: Stage, browser: httpx.Client) -> None:
+    sent = (
+        b"POST /portal/login HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n17\r\nusername=ada&password=x\r\n0\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", browser.base_url.port or 80), 20) as line:
+        line.sendall(sent)
+        assert line.recv(100).startswith(b"HTTP/1.1 401")
+    assert "content-length" not in last_seen(stage, "/portal/login")
+
+
+def test_a_sender_who_breaks_off_is_no_defect(tmp_path: Path) -> None:
+    log = tmp_path / "webui.log"
+    sent = b"POST /portal/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nusername="
+    with on_stage(Double(step_s=0.02), log) as stage:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", int(stage.url.rsplit(":", 1)[1])), 20) as line:
+                line.sendall(sent)
+        assert httpx.get(f"{stage.url}/portal/login", trust_env=False).status_code == 200
+    assert "Traceback" not in log.read_text()
 
 
 def test_many_streams_do_not_keep_others_waiting(stage: Stage, browser: httpx.Client) -> None:

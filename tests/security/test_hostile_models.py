@@ -26,6 +26,7 @@ from workers.tasks.conversion import convert
 RUN = "import pathlib; pathlib.Path('CANARY').touch()"
 SHELL = text("touch CANARY")
 CODE = text(RUN)
+_REBUILD = name("torch._tensor", "_rebuild_from_type_v2")
 
 
 def _eval(source: bytes) -> bytes:
@@ -105,6 +106,24 @@ PICKLES: dict[str, bytes] = {
     "a billion laughs": program(
         b")q\x00" + b"".join(b"(" + b"h\x00" * 10 + b"tq\x00" for _ in range(40)) + b"}h\x00Ns"
     ),
+    "a rebuild within a rebuild without end": program(
+        _REBUILD + (b"(" + _REBUILD + b"N") * 3_000 + b"(" + _REBUILD + b"N)Nt" + b"Nt" * 3_000 + b"R"
+    ),
+    "a list copied again and again": program(
+        b"](" + b"N" * 100_000 + b"eq\x00" + (name("builtins", "list") + b"h\x00\x85R0") * 300
+    ),
+    "half a character as a name": program(b"X\x03\x00\x00\x00\xed\xa0\x80" + text("x") + b"\x93", protocol=4),
+    "half a character as a tensor's name": program(
+        b"}X\x03\x00\x00\x00\xed\xa0\x80" + tensor("0", 4, (2,), (1,)) + b"s"
+    ),
+    "half an escape": program(b"V" + b"\\u" * 20_000 + b"\n"),
+    "a storage that is its own name": program(b"]q\x00h\x00a\x85Q"),
+    "a class called for a number": program(name("builtins", "int") + text("5") + b"\x85R"),
+    "a state dict in itself": program(b"}q\x00" + text("state_dict") + b"h\x00s"),
+    "a tensor named as the metadata": program(
+        b"}" + text("__metadata__") + tensor("0", 4, (2,), (1,)) + b"s"
+    ),
+    "a tensor with a name of pages": program(b"}" + text("k" * 2_000) + tensor("0", 4, (2,), (1,)) + b"s"),
     "nesting without end": program(b"(" * 200_000),
     "a table that is its own key": program(b"}q\x00h\x00Ns"),
     "a list with itself as key": program(b"}]q\x00h\x00aNs"),

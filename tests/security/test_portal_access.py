@@ -93,6 +93,21 @@ def test_a_designer_is_refused_what_only_an_admin_may(
     assert answer.json()["error"]["code"] == "not_permitted"
 
 
+def test_a_credential_of_any_bytes_is_no_credential(client: TestClient) -> None:
+    for sent in (b"Basic \xff\xfe", b"Basic ====", b"Basic /w==", b"Basic", b"Bearer \xe4.a.b", b"\xff"):
+        answer = client.get("/sdapi/v1/options", headers={b"authorization": sent})
+        assert answer.status_code == 401, sent
+
+
+def test_an_api_key_that_never_ends_is_asked_for_as_such(client: TestClient) -> None:
+    ann = bearer(client, "ann") | {"content-type": "application/json"}
+    for end in ("NaN", "Infinity"):
+        body = f'{{"name": "mine", "expires_at": {end}}}'
+        assert client.post("/api/v1/me/keys", content=body, headers=ann).status_code == 422
+    assert client.post("/api/v1/me/keys", json={"name": "a\0b"}, headers=ann).status_code == 422
+    assert client.get("/api/v1/me/keys", headers=ann).json() == []
+
+
 def test_the_browsers_cookies_are_http_only_and_same_site(client: TestClient) -> None:
     answer = log_in(client, "ann")
     assert answer.status_code == 303

@@ -21,6 +21,8 @@ MAX_MEMO = 1_000_000
 MAX_MARKS = 10_000
 MAX_PAYLOAD = 64 * 2**20
 """Bytes of all texts and byte strings together."""
+MAX_COPIES = 20_000_000
+"""Values in all lists, tuples and tables together that calls are given."""
 MAX_LINE = 64 * 2**10
 MAX_NUMBER = 32
 """Bytes, or three times as many digits, of a whole number."""
@@ -42,6 +44,7 @@ class Interpreter:
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._payload = MAX_PAYLOAD
+        self._copies = MAX_COPIES
 
     def run(self) -> Any:
         """What the pickle builds, of plain values and stand-ins; `place` is then behind it. Raises
@@ -61,7 +64,7 @@ class Interpreter:
             raise ModelUnusable(
                 f"{self.file} is damaged or made to deceive: {error} (at byte {self.place:,})."
             ) from error
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        except (ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError) as error:
             # Arguments that do not fit what they are given to; the value itself is not shown, it may be huge.
             raise ModelUnusable(
                 f"{self.file} is damaged or made to deceive: its pickle contradicts itself at byte "
@@ -232,6 +235,9 @@ class Interpreter:
     def _call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Known) or function.build is None or type(arguments) is not tuple:
             raise Malformed("it calls what cannot be called")
+        self._copies -= sum(len(each) for each in arguments if type(each) in (list, tuple, dict))
+        if self._copies < 0:
+            raise Malformed("it copies the same values again and again")
         self._push(_made(function, arguments))
 
     def _reduce(self) -> None:

@@ -43,9 +43,9 @@ class KeyRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
     scopes: list[str] | None = None
-    expires_at: float | None = None
+    expires_at: float | None = Field(None, allow_inf_nan=False)
 
 
 class KeyView(BaseModel):
