@@ -62,22 +62,23 @@ def change_model(
     services: ServicesOf,
     name: Annotated[str, Form(max_length=400)] = "",
     description: Annotated[str, Form(max_length=8_000)] = "",
-    activation_text: Annotated[str, Form(max_length=8_000)] = "",
-    negative_text: Annotated[str, Form(max_length=8_000)] = "",
-    preferred_weight: Annotated[str, Form(max_length=20)] = "0",
+    activation_text: Annotated[str | None, Form(max_length=8_000)] = None,
+    negative_text: Annotated[str | None, Form(max_length=8_000)] = None,
+    preferred_weight: Annotated[str | None, Form(max_length=20)] = None,
     family_override: Annotated[str, Form(max_length=40)] = "",
     vae: Annotated[str | None, Form(max_length=255)] = None,
 ) -> Response:
     """Change what is known of a model, or say why not."""
     try:
-        notes: dict[str, Any] = {
+        said: dict[str, Any] = {
             "description": description,
             "activation_text": activation_text,
             "negative_text": negative_text,
-            "preferred_weight": _number(preferred_weight),
+            "preferred_weight": None if preferred_weight is None else _number(preferred_weight),
+            "vae": vae,
         }
-        if vae is not None:
-            notes["vae"] = vae
+        # What a form has no field for stays as it is.
+        notes = {field: value for field, value in said.items() if value is not None}
         change = ModelChange(name, notes, family_override)
         services.work.desk.change(caller, model_id, change, arrived(request).origin)
     except AtelierError as error:

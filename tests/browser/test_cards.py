@@ -145,6 +145,43 @@ def test_a_checkpoints_notes_name_the_vae_it_prefers_and_a_networks_do_not(
     assert [each["vae"] for each in stage.double.models if each["name"] == "painter"] == ["None"]
 
 
+def test_folders_are_a_row_or_a_tree_and_the_keys_walk_it(visit: Visit, stage: Stage) -> None:
+    stage.double.models += [
+        model("tabby", "lora", folder="animals/cats"),
+        model("rex", "lora", folder="animals/dogs"),
+    ]
+    ada = visit(stage.url)
+    ada.log_in(*ADA)
+    page, keys = ada.page, ada.page.keyboard
+    open_tab(ada, "Lora")
+    page.get_by_label("Other families").check()
+    expect(page.get_by_label("Other families")).to_have_css("appearance", "auto")
+    folders = page.get_by_role("group", name="Folders").get_by_role("button")
+    row = ["All", "animals", "animals/cats", "animals/dogs", "people", "people/friends"]
+    expect(folders).to_have_text(row)
+    page.locator("#txt2img_extra_tree").click()
+    branches = page.get_by_role("tree", name="Folders").get_by_role("treeitem")
+    expect(branches).to_have_text(["All5", "animals3", "people1"])
+    branches.nth(1).click()
+    assert names(ada) == ["rex", "tabby", "zebra"]
+    keys.press("ArrowRight")
+    expect(branches).to_have_text(["All5", "animals3", "cats1", "dogs1", "people1"])
+    keys.press("ArrowRight")
+    keys.press("Enter")
+    assert names(ada) == ["tabby"]
+    expect(branches.nth(2)).to_be_focused()
+    keys.press("ArrowLeft")
+    keys.press("ArrowLeft")
+    expect(branches).to_have_text(["All5", "animals3", "people1"])
+    assert names(ada) == ["rex", "tabby", "zebra"], "a folder that closes takes what was chosen in it"
+    page.reload()
+    ada.ready()
+    open_tab(ada, "Lora")
+    expect(branches).to_have_text(["All5", "animals3", "people1"])
+    page.locator("#txt2img_extra_tree").click()
+    expect(folders).to_have_text(row)
+
+
 def test_the_tabs_are_those_of_the_installed_extensions_and_go_with_them(
     visit: Visit, tmp_path: Path
 ) -> None:

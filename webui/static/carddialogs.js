@@ -55,12 +55,14 @@ export function editDialog(saved) {
   const family = element("select", {});
   const vae = element("select", {});
   const preferredVae = labelled("Preferred VAE", vae);
+  // What a click on a card writes into the prompts: a checkpoint's writes nothing.
+  const ofNetworks = [labelled("Trigger words", words), labelled("Preferred weight (0: the usual 1)", weight), labelled("Negative prompt", negative)];
   const said = element("p", { class: "said bad", role: "alert", hidden: true });
   const form = element(
     "form", { method: "dialog" },
-    labelled("Name", name), labelled("Description", description), labelled("Trigger words", words), chips,
-    element("div", { class: "two" }, labelled("Preferred weight (0: the usual 1)", weight), labelled("Family", family)),
-    preferredVae, labelled("Negative prompt", negative), labelled("Notes", notes), said,
+    labelled("Name", name), labelled("Description", description), ofNetworks[0], chips,
+    element("div", { class: "two" }, ofNetworks[1], preferredVae, labelled("Family", family)),
+    ofNetworks[2], labelled("Notes", notes), said,
     element("div", { class: "buttons end" }, element("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"), element("button", { type: "submit", class: "main" }, "Save")),
   );
   const dialog = element("dialog", { class: "sheet", id: "txt2img_edit_model_dialog", "aria-labelledby": "edit-model-title" }, element("h2", { id: "edit-model-title" }, "Notes"), form);
@@ -99,6 +101,7 @@ export function editDialog(saved) {
     };
     offer([]);
     show(preferredVae, model.kind === "checkpoint");
+    for (const each of ofNetworks) show(each, model.kind !== "checkpoint");
     chooseVae(vae, model.vae, []);
     chips.replaceChildren();
     dialog.showModal();

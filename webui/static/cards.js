@@ -2,6 +2,7 @@
 import { api, Refused } from "./api.js";
 import { drawCard } from "./card.js";
 import { editDialog, metadataDialog } from "./carddialogs.js";
+import { Folders } from "./cardfolders.js";
 import { announce, byId, element, present, show } from "./dom.js";
 import { settled, value, write } from "./form.js";
 import { contains, toggled, withoutText, withText } from "./prompttags.js";
@@ -40,12 +41,12 @@ class Cards {
     this.refreshing = element("button", { type: "button", class: "icon again", id: "txt2img_extra_refresh", title: "Look for new files", "aria-label": "Look for new files", on: { click: () => this.refresh() } });
     this.switch = element("input", { type: "checkbox", id: "txt2img_extra_others", on: { change: () => { this.others = this.switch.checked; this.filter(); } } });
     this.foreign = element("label", { class: "others" }, this.switch, element("span", {}, "Other families"));
-    this.dirs = element("div", { class: "dirs", role: "group", "aria-label": "Folders" });
+    this.folders = new Folders((folder) => { this.folder = folder; this.filter(); });
     this.list = element("div", { class: "card-list", id: "txt2img_extra_cards", role: "group", "aria-label": "Cards" });
     this.said = element("p", { class: "cards-said", role: "status" });
     this.list.addEventListener("keydown", (event) => this.move(event));
     this.list.addEventListener("focusin", (event) => this.rove(event.target.closest(".card")));
-    root.append(element("div", { class: "cards-bar" }, this.searching, this.sorting, this.direction, this.foreign, this.refreshing), this.dirs, this.said, this.list);
+    root.append(element("div", { class: "cards-bar" }, this.searching, this.sorting, this.direction, this.foreign, this.folders.toggle, this.refreshing), this.said, element("div", { class: "cards-body" }, this.folders.place, this.list));
     this.edit = editDialog((model) => this.replace(model));
     this.metadata = metadataDialog();
     this.label();
@@ -91,7 +92,7 @@ class Cards {
   draw() {
     const acts = { use: (model) => this.use(model), copy: (model) => this.copy(model), metadata: (model) => this.metadata(model), edit: this.manages ? (model) => this.edit(model) : null, preview: this.manages ? (model) => this.takePreview(model) : null };
     this.drawn = new Map(this.models.map((model) => [model.id, drawCard(model, acts)]));
-    this.drawDirs();
+    this.folders.draw(this.models, this.folder);
     this.arrange();
   }
 
@@ -101,14 +102,6 @@ class Cards {
     this.models[at] = model;
     this.draw();
     this.drawn.get(model.id)?.querySelector(".use").focus();
-  }
-
-  drawDirs() {
-    const folders = new Set();
-    for (const { folder } of this.models) folder.split("/").forEach((name, depth, names) => name && folders.add(names.slice(0, depth + 1).join("/")));
-    const names = ["", ...[...folders].sort((one, other) => one.localeCompare(other))];
-    this.dirs.replaceChildren(...names.map((name) => element("button", { type: "button", "aria-pressed": String(name === this.folder), on: { click: () => { this.folder = name; this.drawDirs(); this.filter(); } } }, name || "All")));
-    show(this.dirs, folders.size > 0);
   }
 
   order(sort, down) {
