@@ -27,6 +27,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _NETWORKS = {"sd_lora": ModelKind.LORA, "sd_hypernetwork": ModelKind.HYPERNETWORK}
 _MODELS = {"sd_model_checkpoint": ModelKind.CHECKPOINT, "sd_vae": ModelKind.VAE} | _NETWORKS
+_SPOKEN = {ModelKind.VAE: "VAE", ModelKind.LORA: "LoRA"}
 _FORMAT = frozenset({"samples_format", "jpeg_quality", "webp_lossless", "enable_pnginfo"})
 _FOLLOWS = {"sd_checkpoint_hash": "it follows from sd_model_checkpoint"}
 _LONGEST_TEXT = 1_000
@@ -110,7 +111,7 @@ def _model(name: str, value: str, catalogue: Catalogue) -> str:
     found = catalogue.find(kind, value)
     if found is None:
         names = [_listed(name, each) for each in catalogue.of_kind(kind)]
-        error = UnknownName.of(kind.value, value, names)
+        error = UnknownName.of(_SPOKEN.get(kind, kind.value), value, names)
         raise UnknownName(f"The option {name!r} cannot be used: {error.message}", detail=error.detail)
     return _listed(name, found)
 

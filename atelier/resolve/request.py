@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from atelier import options
 from atelier.contract import limits
-from atelier.contract.errors import InvalidRequest, LimitExceeded, UnknownName
+from atelier.contract.errors import InvalidRequest, LimitExceeded, ModelUnusable, UnknownName
 from atelier.contract.generation import Txt2ImgPayload
 from atelier.contract.models import Catalogue, ModelRef
 from atelier.contract.parts import PictureFormat, ResolvedPart
@@ -50,9 +51,7 @@ def resolved(
     """
     overrides = checked_overrides(request.override_settings or {})
     effective = {**settings, **overrides}
-    base = naming.checkpoint(
-        catalogue, overrides.get("sd_model_checkpoint") or model or effective.get("sd_model_checkpoint")
-    )
+    base, vae = _models(catalogue, model, overrides, settings)
     sampler, scheduler = sampling(request.sampler_name or request.sampler_index or "Euler", request.scheduler)
     engine = engine_settings(request, effective)
     texts = _texts(request, catalogue, effective)
@@ -64,7 +63,7 @@ def resolved(
     refined = passes.refiner(request, catalogue, base, effective)
     common |= {
         "checkpoint": base,
-        "vae": naming.vae(catalogue, effective, base),
+        "vae": vae,
         "prompt": texts.prompt,
         "negative_prompt": texts.negative,
         "sampler": sampler.name,
@@ -97,6 +96,29 @@ def _checkpoints(part: ResolvedPart) -> list[ModelRef]:
     """The checkpoints of a part's passes."""
     further = (part.hires and part.hires.checkpoint, part.refiner and part.refiner.checkpoint)
     return [part.checkpoint, *(each for each in further if each)]
+
+
+def _models(
+    catalogue: Catalogue, model: str | None, overrides: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[ModelRef, ModelRef | None]:
+    """The checkpoint of a request and its autoencoder. Raises UnknownName, ModelUnusable."""
+    named, own = overrides.get("sd_model_checkpoint") or model, settings.get("sd_model_checkpoint")
+    with _from_settings("sd_model_checkpoint", stored=bool(own and not named)):
+        base = naming.checkpoint(catalogue, named or own)
+    with _from_settings("sd_vae", stored="sd_vae" in settings and "sd_vae" not in overrides):
+        return base, naming.vae(catalogue, {**settings, **overrides}, base)
+
+
+@contextmanager
+def _from_settings(option: str, *, stored: bool) -> Iterator[None]:
+    """Say of an error about a model that it is in the caller's own settings, where the request names none."""
+    try:
+        yield
+    except (UnknownName, ModelUnusable) as error:
+        if not stored or not error.detail:
+            raise
+        told = f"{error.message} Your own setting {option!r} names it: set another, or null."
+        raise type(error)(told, detail=error.detail) from error
 
 
 def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

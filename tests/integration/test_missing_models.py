@@ -183,3 +183,8 @@ def test_the_page_and_the_api_say_what_is_missing_and_the_lists_leave_it_out(lin
         assert view["name"] == "ada" and view["missing_since"] > 0
         assert client.get("/sdapi/v1/loras", auth=("root", password)).json() == []
         assert str(linked.root) not in json.dumps(view)
+        linked.dream.unlink()
+        for _ in range(2):  # before and after somebody looks through the folders
+            refused = client.post("/sdapi/v1/txt2img", json=PAYLOAD, auth=("root", password))
+            assert refused.status_code == 422 and GONE in refused.json()["detail"]
+            client.post("/portal/models/refresh", headers=same)
