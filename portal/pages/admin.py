@@ -43,9 +43,11 @@ def overview(
             "disabled" if each.disabled else main_role(each.roles) for each in services.identity.users()
         )
     if caller.may("endpoints.read"):
-        values["endpoints"] = services.work.endpoints.listed()
+        values["endpoints"] = services.work.endpoints.listed(caller)
     if caller.may("models.read"):
-        values["models"] = Counter(model.kind.value for model, _ in services.work.models.listed())
+        values["models"] = Counter(
+            each.model.kind.value for each in services.work.desk.records(viewer=caller)
+        )
     if caller.may("audit.read"):
         values["trail"] = services.trail.entries(limit=8)
     return page(request, "overview.html", **values)

@@ -137,11 +137,12 @@ def _page(
 ) -> Response:
     kinds = [each.value for each in ModelKind]
     wanted = Wanted(ModelKind(kind) if kind in kinds else None, search=search, missing=True)
+    found = services.work.desk.records(wanted, request.state.caller)
     return page(
         request,
         "models.html",
         status_code,
-        models=[(each, preview_url(each)) for each in services.work.desk.records(wanted)],
+        models=[(each, preview_url(each)) for each in found],
         kinds=kinds,
         vaes=[each.filename for each, _ in services.work.models.listed(ModelKind.VAE)],
         kind=kind,

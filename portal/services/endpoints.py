@@ -23,7 +23,8 @@ from portal.db.base import Database
 from portal.db.work import Attempt, Endpoint, Instance, Part
 from portal.domain.access import ObjectKind
 from portal.services import audit
-from portal.services.access import forget_object
+from portal.services.access import Access, forget_object
+from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
 from portal.services.models import Models
 from portal.services.ports import Clock, EndpointSpec, EndpointState, EndpointStatus, Fleet
@@ -126,18 +127,19 @@ class Endpoints:
             self._store.delete(key)
         self._changes.notify(WORK)
 
-    def get(self, name: str) -> EndpointView:
-        """One endpoint. Raises NotFound."""
+    def get(self, name: str, viewer: Caller | None = None) -> EndpointView:
+        """One endpoint. Raises NotFound, also for one that is closed to `viewer`."""
         with self._database.reading() as session:
             row = session.get(Endpoint, name)
-            if row is None:
+            if row is None or not _may_see(session, viewer, name):
                 raise NotFound(f"There is no endpoint named {name[:80]!r}.")
             return _view(session, row)
 
-    def listed(self) -> list[EndpointView]:
-        """Every endpoint by name."""
+    def listed(self, viewer: Caller | None = None) -> list[EndpointView]:
+        """Every endpoint by name; without those closed to `viewer`, if any."""
         with self._database.reading() as session:
-            return [_view(session, row) for row in session.scalars(select(Endpoint).order_by(Endpoint.name))]
+            rows = session.scalars(select(Endpoint).order_by(Endpoint.name)).all()
+            return [_view(session, row) for row in rows if _may_see(session, viewer, row.name)]
 
     def resume(self) -> None:
         """Give every endpoint of the database to the fleet: what a portal does when it starts."""
@@ -204,6 +206,13 @@ class Endpoints:
                 )
                 for each in instances.values()
             )
+
+
+def _may_see(session: Session, viewer: Caller | None, name: str) -> bool:
+    """Whether an endpoint is there for `viewer`. Who looks after endpoints sees all of them."""
+    if viewer is None or viewer.may("endpoints.manage"):
+        return True
+    return Access(session, viewer.user_id).endpoint(name)
 
 
 def specification(row: Endpoint) -> EndpointSpec:

@@ -22,7 +22,7 @@ from portal.db.base import Database
 from portal.db.work import Model, Part, RetiredBlob
 from portal.domain.access import ObjectKind
 from portal.services import audit, model_previews
-from portal.services.access import forget_object
+from portal.services.access import Access, forget_object
 from portal.services.callers import Caller
 from portal.services.files import Files
 from portal.services.model_notes import Notes
@@ -107,26 +107,28 @@ class ModelDesk:
         self._models = models
         self._files = files
 
-    def records(self, wanted: Wanted | None = None) -> list[Record]:
-        """The models asked for, by kind and name."""
+    def records(self, wanted: Wanted | None = None, viewer: Caller | None = None) -> list[Record]:
+        """The models asked for, by kind and name; without those closed to `viewer`, if any."""
         wanted = wanted or Wanted()
         query = select(Model).order_by(Model.kind, func.lower(Model.name), Model.id)
         if wanted.kind:
             query = query.where(Model.kind == wanted.kind.value)
         with self._database.reading() as session:
             rows = session.scalars(query).all()
-        return [each for each in _records(rows) if _matches(each, wanted)]
+            closed = _closed(session, viewer)
+        return [each for each in _records(rows) if each.id not in closed and _matches(each, wanted)]
 
-    def record(self, model_id: str) -> Record:
-        """One model. Raises NotFound."""
+    def record(self, model_id: str, viewer: Caller | None = None) -> Record:
+        """One model. Raises NotFound, also for one that is closed to `viewer`."""
         with self._database.reading() as session:
-            kind = _row(session, model_id).kind
+            kind = _seen(session, model_id, viewer).kind
             rows = session.scalars(select(Model).where(Model.kind == kind)).all()
         return next(each for each in _records(rows) if each.id == model_id)
 
-    def details(self, model_id: str) -> Details:
+    def details(self, model_id: str, viewer: Caller | None = None) -> Details:
         """What the file says. Raises NotFound."""
         with self._database.reading() as session:
+            _seen(session, model_id, viewer)
             query = select(Model).where(Model.id == model_id).options(undefer(Model.details))
             row = session.scalar(query)
             if row is None:
@@ -134,13 +136,18 @@ class ModelDesk:
             metadata = dict(row.details.get("metadata") or {})
             return Details(metadata, modelcard.suggested_words(metadata), row.details.get("embedding"))
 
-    def all_details(self, kind: ModelKind) -> list[tuple[Record, dict[str, Any]]]:
-        """(model, its stored details) of every model of a kind."""
+    def all_details(self, kind: ModelKind, viewer: Caller) -> list[tuple[Record, dict[str, Any]]]:
+        """(model, its stored details) of every model of a kind that `viewer` may use."""
         query = select(Model).where(Model.kind == kind.value).order_by(func.lower(Model.name))
         with self._database.reading() as session:
             rows = session.scalars(query.options(undefer(Model.details))).all()
+            hidden = _closed(session, viewer)
             pairs = zip(_records(rows), rows, strict=True)
-            return [(record, row.details) for record, row in pairs if record.missing_since is None]
+            return [
+                (record, row.details)
+                for record, row in pairs
+                if record.missing_since is None and record.id not in hidden
+            ]
 
     def change(
         self, actor: audit.Actor, model_id: str, change: ModelChange, origin: audit.Origin = audit.Origin()
@@ -209,10 +216,10 @@ class ModelDesk:
                 self._store.delete(keys.model(sha256))
         return len(gone)
 
-    def preview(self, model_id: str) -> tuple[bytes, str]:
+    def preview(self, model_id: str, viewer: Caller | None = None) -> tuple[bytes, str]:
         """(WebP, its sha256) of a model's preview. Raises NotFound."""
         with self._database.reading() as session:
-            sha256 = _row(session, model_id).preview_sha256
+            sha256 = _seen(session, model_id, viewer).preview_sha256
         if sha256 is None:
             raise NotFound("This model has no preview.")
         return self._store.get(keys.model_preview(sha256)), sha256
@@ -268,6 +275,24 @@ def check_name(session: Session, kind: ModelKind, name: str) -> None:
 def _row(session: Session, model_id: str) -> Model:
     row = session.get(Model, model_id)
     if row is None:
+        raise _absent()
+    return row
+
+
+def _closed(session: Session, viewer: Caller | None) -> set[str]:
+    """The ids of the models that a rule closes to `viewer`. Who looks after models sees all of them."""
+    if viewer is None or viewer.may("models.manage"):
+        return set()
+    access = Access(session, viewer.user_id)
+    if access.unlimited:
+        return set()
+    return {model_id for model_id in session.scalars(select(Model.id)) if not access.model(model_id)}
+
+
+def _seen(session: Session, model_id: str, viewer: Caller | None) -> Model:
+    """A model that is not closed to `viewer`."""
+    row = _row(session, model_id)
+    if row.id in _closed(session, viewer):
         raise _absent()
     return row
 

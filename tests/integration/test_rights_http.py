@@ -35,6 +35,9 @@ class Portal:
             self._headers[who] = {"Authorization": f"Bearer {login.json()['access_token']}"}
         return self._client.request(method, f"/api/v1{path}", headers=self._headers[who], json=body)
 
+    def peer(self, who: str, path: str) -> httpx.Response:
+        return self._client.get(path, auth=(who, PASSWORD))
+
     def id_of(self, name: str) -> str:
         return str(
             next(each["id"] for each in self("root", "GET", "/users").json() if each["username"] == name)
@@ -131,3 +134,21 @@ def test_a_rule_closes_an_endpoint_to_a_team_and_to_nobody_else(portal: Portal) 
     assert len(portal("root", "GET", "/access-rules?object_kind=endpoint&object=local").json()) == 1
     assert portal("root", "DELETE", f"/access-rules/{put['id']}").status_code == 204
     assert portal("ann", "POST", "/jobs", job).status_code == 202
+
+
+def test_what_is_closed_to_somebody_is_in_no_list_of_theirs(portal: Portal) -> None:
+    [model] = portal("root", "GET", "/models").json()
+    rule = {"subject_kind": "user", "subject": portal.id_of("ann"), "effect": "deny"}
+    for what in (
+        {"object_kind": "model", "object": model["id"]},
+        {"object_kind": "endpoint", "object": "local"},
+    ):
+        assert portal("root", "PUT", "/access-rules", {**rule, **what}).status_code == 200
+    for who, there in (("ann", 0), ("bob", 1), ("root", 1)):
+        assert len(portal(who, "GET", "/models").json()) == there
+        assert len(portal(who, "GET", "/endpoints").json()) == there
+        assert len(portal.peer(who, "/sdapi/v1/sd-models").json()) == there
+    for path in (f"/models/{model['id']}", f"/models/{model['id']}/preview", "/endpoints/local"):
+        assert portal("ann", "GET", path).status_code == 404
+    assert portal("bob", "GET", f"/models/{model['id']}").status_code == 200
+    assert portal("bob", "GET", "/endpoints/local").status_code == 200

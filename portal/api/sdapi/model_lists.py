@@ -36,9 +36,9 @@ def path_of(record: Record) -> str:
 
 
 @router.get("/sd-models")
-def sd_models(_caller: Reader, services: ServicesOf) -> list[dict[str, Any]]:
+def sd_models(caller: Reader, services: ServicesOf) -> list[dict[str, Any]]:
     """The checkpoints."""
-    return [_checkpoint(each) for each in services.work.desk.records(Wanted(ModelKind.CHECKPOINT))]
+    return [_checkpoint(each) for each in services.work.desk.records(Wanted(ModelKind.CHECKPOINT), caller)]
 
 
 def _checkpoint(record: Record) -> dict[str, Any]:
@@ -54,14 +54,14 @@ def _checkpoint(record: Record) -> dict[str, Any]:
 
 
 @router.get("/sd-vae")
-def sd_vae(_caller: Reader, services: ServicesOf) -> list[dict[str, str]]:
+def sd_vae(caller: Reader, services: ServicesOf) -> list[dict[str, str]]:
     """The VAE files."""
-    found = services.work.desk.records(Wanted(ModelKind.VAE))
+    found = services.work.desk.records(Wanted(ModelKind.VAE), caller)
     return [{"model_name": each.model.filename, "filename": path_of(each)} for each in found]
 
 
 @router.get("/loras")
-def loras(_caller: Reader, services: ServicesOf) -> list[dict[str, Any]]:
+def loras(caller: Reader, services: ServicesOf) -> list[dict[str, Any]]:
     """The LoRAs and their relatives, with the metadata of their files."""
     return [
         {
@@ -70,14 +70,14 @@ def loras(_caller: Reader, services: ServicesOf) -> list[dict[str, Any]]:
             "path": path_of(record),
             "metadata": details.get("metadata") or {},
         }
-        for record, details in services.work.desk.all_details(ModelKind.LORA)
+        for record, details in services.work.desk.all_details(ModelKind.LORA, caller)
     ]
 
 
 @router.get("/hypernetworks")
-def hypernetworks(_caller: Reader, services: ServicesOf) -> list[dict[str, str]]:
+def hypernetworks(caller: Reader, services: ServicesOf) -> list[dict[str, str]]:
     """The hypernetworks."""
-    found = services.work.desk.records(Wanted(ModelKind.HYPERNETWORK))
+    found = services.work.desk.records(Wanted(ModelKind.HYPERNETWORK), caller)
     return [{"name": each.model.name, "path": path_of(each)} for each in found]
 
 
@@ -86,7 +86,7 @@ def embeddings(caller: Reader, services: ServicesOf) -> dict[str, dict[str, Any]
     """The textual inversions: `loaded` fit the caller's checkpoint, `skipped` are of another family."""
     family = _family_in_use(caller, services)
     sorted_by_use: dict[str, dict[str, Any]] = {"loaded": {}, "skipped": {}}
-    for record, details in services.work.desk.all_details(ModelKind.EMBEDDING):
+    for record, details in services.work.desk.all_details(ModelKind.EMBEDDING, caller):
         theirs = _base(record.model.family)
         fits = not family or not theirs or family == theirs
         told = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": 0, "vectors": 0}
@@ -97,7 +97,7 @@ def embeddings(caller: Reader, services: ServicesOf) -> dict[str, dict[str, Any]
 
 def _family_in_use(caller: Caller, services: Services) -> str:
     chosen = services.identity.user(caller.user_id).settings.get("sd_model_checkpoint")
-    checkpoints = services.work.desk.records(Wanted(ModelKind.CHECKPOINT))
+    checkpoints = services.work.desk.records(Wanted(ModelKind.CHECKPOINT), caller)
     used = (each for each in checkpoints if (each.model.answers_to(chosen) if chosen else each.standard))
     return next((_base(each.model.family) for each in used), "")
 

@@ -37,38 +37,38 @@ wrote it.
 
 @router.get("/thumb", response_class=Response)
 def thumb(
-    _caller: Reader,
+    caller: Reader,
     services: ServicesOf,
     filename: Annotated[str, Query(max_length=64, description="The model's id.")] = "",
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
     """A model's preview picture."""
-    return preview_response(services, filename, if_none_match)
+    return preview_response(services, caller, filename, if_none_match)
 
 
 @router.get("/metadata")
 def metadata(
-    _caller: Reader,
+    caller: Reader,
     services: ServicesOf,
     page: Annotated[str, Query(max_length=40)] = "",
     item: Annotated[str, Query(max_length=200)] = "",
 ) -> dict[str, str]:
     """{"metadata": JSON as text} of a card, {} where its file has none."""
-    found = _found(services, page, item)
+    found = _found(services, caller, page, item)
     told = services.work.desk.details(found.id).metadata if found else {}
     return {"metadata": json.dumps(told, indent=4, ensure_ascii=False)} if told else {}
 
 
 @router.get("/cover-images", response_class=Response)
 def cover_images(
-    _caller: Reader,
+    caller: Reader,
     services: ServicesOf,
     page: Annotated[str, Query(max_length=40)] = "",
     item: Annotated[str, Query(max_length=200)] = "",
     index: Annotated[int, Query(ge=0, le=1000)] = 0,
 ) -> Response:
     """A picture out of the metadata of a file, encoded anew. Raises NotFound."""
-    found = _found(services, page, item)
+    found = _found(services, caller, page, item)
     told = services.work.desk.details(found.id).metadata if found else {}
     try:
         data = base64.b64decode(json.loads(told[_COVERS])[index], validate=True)
@@ -88,22 +88,22 @@ def cover_images(
 
 @router.get("/get-single-card")
 def single_card(
-    _caller: Reader,
+    caller: Reader,
     services: ServicesOf,
     page: Annotated[str, Query(max_length=40)] = "",
     tabname: Annotated[str, Query(max_length=40)] = "txt2img",
     name: Annotated[str, Query(max_length=200)] = "",
 ) -> dict[str, Any]:
     """{"html": the card}, without any script. Raises NotFound."""
-    found = _found(services, page, name)
+    found = _found(services, caller, page, name)
     if found is None:
         raise NotFound(f"There is no card {name!r} on the page {page!r}.")
     return {"html": _card(found, tabname)}
 
 
-def _found(services: Services, page: str, item: str) -> Record | None:
+def _found(services: Services, caller: Caller, page: str, item: str) -> Record | None:
     kind = PAGES.get(page.lower())
-    records = services.work.desk.records(Wanted(kind)) if kind else []
+    records = services.work.desk.records(Wanted(kind), caller) if kind else []
     wanted = item.lower()
     return next((each for each in records if wanted in (each.model.name.lower(), each.id)), None)
 

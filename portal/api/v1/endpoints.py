@@ -74,9 +74,9 @@ class EndpointOut(EndpointBody):
 
 
 @router.get("", response_model=list[EndpointOut])
-def endpoints(_caller: Reader, services: ServicesOf) -> list[EndpointOut]:
+def endpoints(caller: Reader, services: ServicesOf) -> list[EndpointOut]:
     """Every endpoint, by name."""
-    return [EndpointOut.of(view) for view in services.work.endpoints.listed()]
+    return [EndpointOut.of(view) for view in services.work.endpoints.listed(caller)]
 
 
 @router.post("", status_code=201, response_model=EndpointOut)
@@ -86,9 +86,9 @@ def create(body: EndpointBody, caller: Manager, services: ServicesOf) -> Endpoin
 
 
 @router.get("/{name}", response_model=EndpointOut)
-def endpoint(name: str, _caller: Reader, services: ServicesOf) -> EndpointOut:
-    """One endpoint."""
-    return EndpointOut.of(services.work.endpoints.get(name))
+def endpoint(name: str, caller: Reader, services: ServicesOf) -> EndpointOut:
+    """One endpoint that the caller may use."""
+    return EndpointOut.of(services.work.endpoints.get(name, caller))
 
 
 @router.patch("/{name}", response_model=EndpointOut)

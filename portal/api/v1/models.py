@@ -169,7 +169,7 @@ def preview_url(record: Record) -> str | None:
 
 @router.get("", response_model=list[ModelView])
 def models(
-    _caller: Reader,
+    caller: Reader,
     services: ServicesOf,
     kind: ModelKind | None = None,
     family: Annotated[str | None, Query(max_length=40)] = None,
@@ -182,7 +182,7 @@ def models(
     too.
     """
     wanted = Wanted(kind, family, search, folder, missing)
-    return [ModelView.of(record) for record in services.work.desk.records(wanted)]
+    return [ModelView.of(record) for record in services.work.desk.records(wanted, caller)]
 
 
 @router.put("/standard", response_model=ModelView)
@@ -205,10 +205,10 @@ def refresh(caller: Reader, services: ServicesOf) -> RefreshView:
 
 
 @router.get("/{model_id}", response_model=ModelDetails)
-def model(model_id: str, _caller: Reader, services: ServicesOf) -> ModelDetails:
+def model(model_id: str, caller: Reader, services: ServicesOf) -> ModelDetails:
     """One model with the metadata of its file and the trigger words that these suggest."""
     desk = services.work.desk
-    return ModelDetails.told(desk.record(model_id), desk.details(model_id))
+    return ModelDetails.told(desk.record(model_id, caller), desk.details(model_id))
 
 
 @router.patch("/{model_id}", response_model=ModelView)
@@ -229,10 +229,10 @@ def delete_model(model_id: str, request: Request, caller: Keeper, services: Serv
 
 @router.get("/{model_id}/preview", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
 def preview(
-    model_id: str, _caller: Reader, services: ServicesOf, if_none_match: Annotated[str, Header()] = ""
+    model_id: str, caller: Reader, services: ServicesOf, if_none_match: Annotated[str, Header()] = ""
 ) -> Response:
     """The model's preview picture."""
-    return preview_response(services, model_id, if_none_match)
+    return preview_response(services, caller, model_id, if_none_match)
 
 
 @router.put("/{model_id}/preview", response_model=ModelView, openapi_extra=_PICTURE)
@@ -257,9 +257,9 @@ def remove_preview(model_id: str, request: Request, caller: Keeper, services: Se
     services.work.desk.remove_preview(caller, model_id, arrived(request).origin)
 
 
-def preview_response(services: Services, model_id: str, if_none_match: str = "") -> Response:
+def preview_response(services: Services, caller: Caller, model_id: str, if_none_match: str = "") -> Response:
     """A preview as an answer, 304 where the browser has it. Raises NotFound."""
-    data, sha256 = services.work.desk.preview(model_id)
+    data, sha256 = services.work.desk.preview(model_id, caller)
     headers = {
         "ETag": f'"{sha256}"',
         "Cache-Control": "private, max-age=31536000, immutable",
