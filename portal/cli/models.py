@@ -12,8 +12,8 @@ from atelier.contract.models import ModelKind
 from atelier.modelcard import legible
 from portal.cli import packs
 from portal.cli.commands import OPERATOR, command, group, services
-from portal.services.model_desk import Wanted
 from portal.services.model_folders import files_at, folder_of, is_mere_picture, kind_of
+from portal.services.model_views import Wanted
 from portal.services.models import ModelFile
 
 if TYPE_CHECKING:

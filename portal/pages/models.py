@@ -15,8 +15,9 @@ from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_url
 from portal.pages.rendering import page
 from portal.services.container import Services
-from portal.services.model_desk import ModelChange, Wanted
+from portal.services.model_desk import ModelChange
 from portal.services.model_previews import MAX_BYTES
+from portal.services.model_views import Wanted
 
 router = APIRouter(prefix="/portal/models", include_in_schema=False)
 ServicesOf = Annotated[Services, Depends(services_of)]

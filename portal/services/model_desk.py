@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,74 +13,22 @@ from atelier import modelcard
 from atelier.contract import families, keys
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.jobs import PartState
-from atelier.contract.models import ModelKind, ModelRef
+from atelier.contract.models import ModelKind
 from atelier.resolve import naming
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Model, Part, RetiredBlob
 from portal.domain.access import ObjectKind
 from portal.services import audit, model_previews
-from portal.services.access import Access, forget_object
+from portal.services.access import forget_object
 from portal.services.callers import Caller
 from portal.services.files import Files
 from portal.services.model_notes import Notes
+from portal.services.model_views import Details, Record, Wanted, closed_to, matches, records_of
 from portal.services.models import Models, check_sayable, reference
 from portal.services.ports import Clock
 
 UNFINISHED = [state.value for state in PartState if not state.final]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A model as it is shown. `prompt_name` is how a prompt calls it: its alias, where no other has that."""
-
-    id: str
-    model: ModelRef
-    standard: bool
-    prompt_name: str
-    detected_family: str | None
-    family_override: str | None
-    folder: str
-    notes: Notes
-    preview_sha256: str | None
-    created: float
-    modified: float
-    missing_since: float | None = None
-    """When its linked file was found to be gone."""
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """What its family may be said to be: what a checkpoint's tensors allow; of other kinds the base it is
-        for.
-        """
-        if self.model.kind is ModelKind.CHECKPOINT:
-            return families.choices(self.detected_family)
-        return tuple(dict.fromkeys([*families.BASES, *filter(None, (self.family_override,))]))
-
-
-@dataclass(frozen=True)
-class Details:
-    """What a model's file says of itself: the header's metadata, suggested trigger words with the number of
-    pictures they stood at, and an embedding's size.
-    """
-
-    metadata: dict[str, str]
-    suggested: list[tuple[str, int]]
-    embedding: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which models are asked for; None and "" leave a criterion out. `family` "sdxl" includes its variants,
-    `folder` what lies below it.
-    """
-
-    kind: ModelKind | None = None
-    family: str | None = None
-    search: str = ""
-    folder: str | None = None
-    missing: bool = False
-    """Whether those whose linked files are gone are asked for too."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +61,15 @@ class ModelDesk:
             query = query.where(Model.kind == wanted.kind.value)
         with self._database.reading() as session:
             rows = session.scalars(query).all()
-            closed = _closed(session, viewer)
-        return [each for each in _records(rows) if each.id not in closed and _matches(each, wanted)]
+            closed = closed_to(session, viewer)
+        return [each for each in records_of(rows) if each.id not in closed and matches(each, wanted)]
 
     def record(self, model_id: str, viewer: Caller | None = None) -> Record:
         """One model. Raises NotFound, also for one that is closed to `viewer`."""
         with self._database.reading() as session:
             kind = _seen(session, model_id, viewer).kind
             rows = session.scalars(select(Model).where(Model.kind == kind)).all()
-        return next(each for each in _records(rows) if each.id == model_id)
+        return next(each for each in records_of(rows) if each.id == model_id)
 
     def details(self, model_id: str, viewer: Caller | None = None) -> Details:
         """What the file says. Raises NotFound."""
@@ -141,8 +87,8 @@ class ModelDesk:
         query = select(Model).where(Model.kind == kind.value).order_by(func.lower(Model.name))
         with self._database.reading() as session:
             rows = session.scalars(query.options(undefer(Model.details))).all()
-            hidden = _closed(session, viewer)
-            pairs = zip(_records(rows), rows, strict=True)
+            hidden = closed_to(session, viewer)
+            pairs = zip(records_of(rows), rows, strict=True)
             return [
                 (record, row.details)
                 for record, row in pairs
@@ -279,65 +225,16 @@ def _row(session: Session, model_id: str) -> Model:
     return row
 
 
-def _closed(session: Session, viewer: Caller | None) -> set[str]:
-    """The ids of the models that a rule closes to `viewer`. Who looks after models sees all of them."""
-    if viewer is None or viewer.may("models.manage"):
-        return set()
-    access = Access(session, viewer.user_id)
-    if access.unlimited:
-        return set()
-    return {model_id for model_id in session.scalars(select(Model.id)) if not access.model(model_id)}
-
-
 def _seen(session: Session, model_id: str, viewer: Caller | None) -> Model:
     """A model that is not closed to `viewer`."""
     row = _row(session, model_id)
-    if row.id in _closed(session, viewer):
+    if row.id in closed_to(session, viewer):
         raise _absent()
     return row
 
 
 def _absent() -> NotFound:
     return NotFound("There is no such model. It may have been deleted: reload the list.")
-
-
-def _records(rows: Sequence[Model]) -> list[Record]:
-    # Whatever two files are called by names neither.
-    called = Counter(
-        (row.kind, name) for row in rows for name in {row.name.lower(), (row.alias or row.name).lower()}
-    )
-    return [_record_of(row, unique=called[row.kind, (row.alias or row.name).lower()] == 1) for row in rows]
-
-
-def _record_of(row: Model, *, unique: bool) -> Record:
-    return Record(
-        id=row.id,
-        model=reference(row),
-        standard=row.standard,
-        prompt_name=row.alias if row.alias and unique else row.name,
-        detected_family=row.family,
-        family_override=row.family_override,
-        folder=row.folder,
-        notes=Notes.model_validate(row.notes),
-        preview_sha256=row.preview_sha256,
-        created=row.created,
-        modified=row.modified or row.created,
-        missing_since=row.missing_since,
-    )
-
-
-def _matches(record: Record, wanted: Wanted) -> bool:
-    model = record.model
-    if record.missing_since is not None and not wanted.missing:
-        return False
-    family, folder = model.family or "", record.folder
-    if wanted.family and not (family == wanted.family or family.startswith(f"{wanted.family}-")):
-        return False
-    if wanted.folder is not None and not (folder == wanted.folder or folder.startswith(f"{wanted.folder}/")):
-        return False
-    told = (model.name, model.filename, model.alias or "", folder, record.notes.description)
-    text = " ".join((*told, record.notes.activation_text, model.sha256)).lower()
-    return all(word in text for word in wanted.search.lower().split())
 
 
 def _make_standard(session: Session, row: Model) -> None:

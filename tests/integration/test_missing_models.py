@@ -19,7 +19,8 @@ from portal.app import create_app
 from portal.db.work import Model
 from portal.services import audit
 from portal.services.callers import Caller
-from portal.services.model_desk import ModelChange, Wanted
+from portal.services.model_desk import ModelChange
+from portal.services.model_views import Wanted
 from portal.services.models import ModelFile, catalogue
 from tests.integration.test_models import CHECKPOINT_KEYS, safetensors
 from tests.jobs_studio import PAYLOAD, Studio

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends
 from atelier.contract.models import ModelKind
 from portal.api.security import Caller, require_basic, services_of
 from portal.services.container import Services
-from portal.services.model_desk import Record, Wanted
+from portal.services.model_views import Record, Wanted
 
 router = APIRouter(prefix="/sdapi/v1", tags=["sdapi"])
 ServicesOf = Annotated[Services, Depends(services_of)]

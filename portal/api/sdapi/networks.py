@@ -17,7 +17,7 @@ from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_response, preview_url
 from portal.services import model_previews
 from portal.services.container import Services
-from portal.services.model_desk import Record, Wanted
+from portal.services.model_views import Record, Wanted
 
 router = APIRouter(prefix="/sd_extra_networks", tags=["sdapi"])
 ServicesOf = Annotated[Services, Depends(services_of)]

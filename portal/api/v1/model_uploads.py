@@ -14,8 +14,8 @@ from portal.api.gate import MODEL_UPLOAD
 from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import ModelView
 from portal.services.container import Services
-from portal.services.model_desk import Record, Wanted
 from portal.services.model_uploads import Announced, Arriving
+from portal.services.model_views import Record, Wanted
 
 router = APIRouter(tags=["models"])
 WRITE_BYTES = 4 * 2**20

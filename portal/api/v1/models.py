@@ -17,7 +17,8 @@ from portal.api.files import CSP
 from portal.api.security import Caller, require, services_of
 from portal.services import model_previews
 from portal.services.container import Services
-from portal.services.model_desk import Details, ModelChange, Record, Wanted
+from portal.services.model_desk import ModelChange
+from portal.services.model_views import Details, Record, Wanted
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 ServicesOf = Annotated[Services, Depends(services_of)]
