@@ -132,7 +132,7 @@ def parse_payload(payload: Mapping[str, Any]) -> Txt2ImgPayload:
     `detail`.
     """
     try:
-        return Txt2ImgPayload.model_validate(dict(payload))
+        found = Txt2ImgPayload.model_validate(dict(payload))
     except ValidationError as error:
         faults = [
             {"field": ".".join(str(place) for place in each["loc"]), "reason": each["msg"]}
@@ -142,3 +142,8 @@ def parse_payload(payload: Mapping[str, Any]) -> Txt2ImgPayload:
         raise InvalidRequest(
             f"The field {first['field']!r} cannot be used: {first['reason']}.", detail={"fields": faults}
         ) from error
+    try:
+        found.model_dump(mode="json")
+    except ValueError as error:  # what answers and databases would meet too late
+        raise InvalidRequest("The request is nested deeper than any request needs.") from error
+    return found

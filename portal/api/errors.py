@@ -81,8 +81,12 @@ def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
         app.add_exception_handler(kind, handle)
 
 
-def unexpected(request: Request, cause: Exception, shapes: Mapping[str, Shape]) -> Response:
-    """A defect: logged with its traceback and the request id, told to nobody."""
+def unexpected(
+    request: Request, cause: Exception, shapes: Mapping[str, Shape], told: AtelierError | None = None
+) -> Response:
+    """A defect, or a database that fails: logged with its traceback and the request id. A defect is told to
+    nobody; `told` is what is said instead.
+    """
     log.error(
         "request %s: %s %s",
         request.state.arrival.request_id,
@@ -90,7 +94,7 @@ def unexpected(request: Request, cause: Exception, shapes: Mapping[str, Shape]) 
         request.url.path,
         exc_info=cause,
     )
-    return respond(request, InternalError(_DEFECT), shapes)
+    return respond(request, told or InternalError(_DEFECT), shapes)
 
 
 _DEFECT = (

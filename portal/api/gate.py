@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atelier.contract.errors import AtelierError, InvalidRequest, NotPermitted, PayloadTooLarge
 from portal.api.arrival import Arrival, arrival_of, known_host
 from portal.api.errors import Shape, respond, unexpected
+from portal.services.failures import failure
 from portal.settings import Settings
 
 PROBES = ("/healthz", "/readyz")
@@ -70,7 +71,7 @@ class Gate:
         except Exception as error:  # the boundary: a defect is logged and answered, the process goes on
             if hardened.started:
                 raise
-            await unexpected(request, error, self._shapes)(scope, receive, hardened)
+            await unexpected(request, error, self._shapes, failure(error))(scope, receive, hardened)
 
     def _check(self, request: Request, arrival: Arrival) -> None:
         if request.url.path in PROBES:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from atelier import exif
+from atelier.contract.errors import InvalidRequest
+from atelier.resolve import parse_payload
 from portal.services import audit
 from tests.integration.test_models import CHECKPOINT_KEYS, safetensors
 from tests.integration.test_models_http import People, network, people
@@ -57,6 +59,11 @@ def test_what_no_database_can_hold_is_refused_in_a_sentence(people: People) -> N
     ):
         status, message = accepted(people, body)
         assert (status, said in message) == (422, True), (status, message)
+
+
+def test_a_workers_own_body_is_not_nested_without_end_either() -> None:
+    with pytest.raises(InvalidRequest, match="nested deeper"):
+        parse_payload({"comments": {"a": json.loads(DEEP)}})
 
 
 def test_text_about_the_character_nul_is_text(drawing: People) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import APIRouter
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from atelier.contract import routes
@@ -204,6 +205,19 @@ def test_a_disabled_user_is_out_at_once(studio: Studio, client: TestClient) -> N
     studio.services.identity.change(audit.SYSTEM, ann.id, Change(disabled=True))
     assert client.get("/api/v1/me", headers=headers).status_code == 401
     assert client.get("/sdapi/v1/samplers", auth=("ann", PASSWORD)).status_code == 401
+
+
+def test_a_full_disk_beneath_the_database_is_told_and_nothing_is_half_kept(
+    studio: Studio, client: TestClient
+) -> None:
+    ann = bearer(client, "ann")
+    engine = studio.database.engine
+    event.listen(engine, "connect", lambda line, _: line.execute("PRAGMA max_page_count = 1"))
+    engine.dispose()  # what is there fits; not a page more
+    answer = client.put("/api/v1/styles/long", json={"prompt": "a" * 20_000}, headers=ann)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_failed")
+    assert "full" in answer.json()["error"]["message"]
+    assert client.get("/api/v1/styles", headers=ann).json() == {"styles": []}
 
 
 def test_an_unexpected_failure_says_nothing_but_its_request_id(studio: Studio, client: TestClient) -> None:
