@@ -61,3 +61,15 @@ def test_no_environment_data_or_cache_is_kept() -> None:
     kept = {path.relative_to(ROOT).parts[0] for path in kept_files()}
     assert not kept & {".venv", "data", "build", "dist", "atelier.egg-info"}
     assert not [path for path in kept_files() if path.suffix in (".pyc", ".db", ".ckpt", ".pt")]
+
+
+def test_the_migrations_follow_each_other_in_one_line() -> None:
+    texts = [path.read_text() for path in (ROOT / "portal/db/migrations/versions").glob("[0-9]*.py")]
+    own, before = (
+        sorted(
+            found[1] for text in texts if (found := re.search(rf'^{word} = ["\'](\w+)', text, re.MULTILINE))
+        )
+        for word in ("revision", "down_revision")
+    )
+    assert len(own) == len(texts)
+    assert before == own[:-1], "two migrations follow the same one, or one follows none"

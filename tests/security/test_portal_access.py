@@ -220,6 +220,26 @@ def test_a_full_disk_beneath_the_database_is_told_and_nothing_is_half_kept(
     assert client.get("/api/v1/styles", headers=ann).json() == {"styles": []}
 
 
+def test_the_character_nul_is_no_defect_on_any_database(database_url: str, tmp_path: Path) -> None:
+    made = Studio(database_url, tmp_path)
+    made.services.identity.create(audit.SYSTEM, "ann", PASSWORD, "designer")
+    app = create_app(made.services)
+    with TestClient(
+        app, base_url=ORIGIN, client=("127.0.0.1", 5000), raise_server_exceptions=False
+    ) as client:
+        ann = bearer(client, "ann")
+        login = {"username": "ann\0", "password": PASSWORD}
+        assert client.post("/api/v1/auth/token", json=login).status_code in (401, 422)
+        for path in ("models", "jobs"):
+            assert client.get(f"/api/v1/{path}/%00", headers=ann).status_code in (404, 422)
+        for name in ("files/%00", "api/v1/jobs?cursor=%00", "api/v1/models?search=%00"):
+            assert client.get(f"/{name}", headers=ann).status_code < 500
+        key = ann | {"Idempotency-Key": "a"}
+        body = {"endpoint": "a\0", "model": "b\0"}
+        assert client.post("/api/v1/jobs", json=body, headers=key).status_code == 422
+    made.close()
+
+
 def test_an_unexpected_failure_says_nothing_but_its_request_id(studio: Studio, client: TestClient) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret of the inside")
