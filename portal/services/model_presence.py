@@ -9,7 +9,6 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from atelier.contract.models import ModelRef
 from atelier.contract.parts import ResolvedPart
 from atelier.modelfile import hashes
 from atelier.resolve import naming
@@ -26,23 +25,12 @@ def check(session: Session, parts: Iterable[ResolvedPart]) -> None:
     """Raise ModelUnusable for parts that need a linked file which is gone: they would fail on their worker. A
     file that was converted is in the store, wherever the original went.
     """
-    needed = {ref.blob_sha256: ref for part in parts for ref in models_of(part)}
+    needed = {ref.blob_sha256: ref for part in parts for ref in part.models}
     linked = select(Model).where(Model.blob_sha256.in_(needed), Model.source.is_not(None))
     for row in session.scalars(linked):
         in_place, wanted = row.blob_sha256 == row.sha256, needed[row.blob_sha256]
         if in_place and row.name == wanted.name and gone(row):
             raise naming.absent(wanted)
-
-
-def models_of(part: ResolvedPart) -> list[ModelRef]:
-    """Every model that a part needs."""
-    second, refined = part.hires, part.refiner
-    found = [part.checkpoint, part.vae, *part.embeddings, *(each.model for each in part.networks)]
-    if second is not None:
-        found += [second.checkpoint, second.vae, *(each.model for each in second.networks)]
-    if refined is not None:
-        found += [refined.checkpoint, refined.vae]
-    return [each for each in found if each is not None]
 
 
 def look(session: Session, actor: audit.Actor, now: float) -> tuple[list[Model], list[Model]]:

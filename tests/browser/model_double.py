@@ -25,6 +25,7 @@ VIEW: dict[str, Any] = {
     "negative_text": "",
     "sd_version": "",
     "vae": "",
+    "missing_since": None,
     "preview_url": None,
     "created": 1000.0,
     "modified": 1000.0,
@@ -83,14 +84,15 @@ def add_models(
     @app.get("/api/v1/models")
     async def listed(request: Request, kind: str = "") -> list[dict[str, Any]]:
         who(request)
-        return [each for each in models() if kind in ("", each["kind"])]
+        return [each for each in models() if kind in ("", each["kind"]) and not each["missing_since"]]
 
     @app.post("/api/v1/models/refresh")
     async def refresh(request: Request) -> dict[str, Any]:
         who(request)
         models().append(model("fresh", "lora"))
-        told: dict[str, Any] = {"moved": [], "returned": [], "missing": [], "refused": {}}
-        return told | {"added": ["fresh.safetensors [0123456789]"]}
+        gone = [each["title"] for each in models() if each["missing_since"]]
+        told = {"added": ["fresh.safetensors [0123456789]"], "moved": [], "returned": [], "missing": gone}
+        return told | {"refused": {}}
 
     @app.get("/api/v1/models/{model_id}")
     async def one(request: Request, model_id: str) -> dict[str, Any]:
