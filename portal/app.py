@@ -37,8 +37,10 @@ from portal.api.v1 import (
 )
 from portal.bootstrap import build
 from portal.db.migrate import pending
-from portal.pages import admin, docs, join, login
+from portal.pages import access as access_page
+from portal.pages import admin, docs, join, login, people
 from portal.pages import audit as audit_page
+from portal.pages import endpoints as endpoints_page
 from portal.pages import models as models_page
 from portal.pages.rendering import as_page
 from portal.services.container import Services
@@ -48,6 +50,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     login.router,
     admin.router,
+    people.router,
+    access_page.router,
+    endpoints_page.router,
     audit_page.router,
     join.router,
     models_page.router,

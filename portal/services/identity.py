@@ -103,7 +103,7 @@ class Identity:
         username: str,
         password: str,
         roles: str | Iterable[str],
-        origin: Origin = Origin(),
+        origin: Origin | None = None,
         *,
         min_length: int | None = None,
     ) -> User:
@@ -132,7 +132,7 @@ class Identity:
             raise Conflict(f"There is already a user named {name!r}.") from error
         return user
 
-    def change(self, actor: Actor, user_id: str, change: Change, origin: Origin = Origin()) -> User:
+    def change(self, actor: Actor, user_id: str, change: Change, origin: Origin | None = None) -> User:
         """Change roles, password or standing. The user's logins end. Raises Conflict for the last
         administrator's, NotPermitted where the actor would touch more rights than they have.
         """
@@ -239,7 +239,7 @@ class Identity:
         action: str,
         object: str,
         result: str,
-        origin: Origin,
+        origin: Origin | None,
         subject: str = "",
         **details: object,
     ) -> None:

@@ -13,6 +13,11 @@ for (const field of document.querySelectorAll("[data-caps]")) {
   field.addEventListener("keyup", look);
 }
 
+for (const field of document.querySelectorAll("[data-copies]")) {
+  field.addEventListener("focus", () => field.select());
+  field.select();
+}
+
 for (const form of document.querySelectorAll("form[data-asks]")) {
   form.addEventListener("submit", (event) => {
     if (!window.confirm(form.dataset.asks)) event.preventDefault();

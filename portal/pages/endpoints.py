@@ -1,0 +1,82 @@
+"""/portal/endpoints: where pictures are made, how it goes there, and changing it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from atelier.contract.errors import AtelierError, NotAuthenticated
+from portal.api.security import Caller, require, services_of
+from portal.pages.rendering import page
+from portal.services.container import Services
+from portal.services.ports import EndpointSpec
+
+router = APIRouter(prefix="/portal/endpoints", include_in_schema=False)
+ServicesOf = Annotated[Services, Depends(services_of)]
+Keeper = Annotated[Caller, Depends(require("endpoints.manage"))]
+Number = Annotated[int, Form(ge=0, le=10_000)]
+
+DONE = {
+    "created": "The endpoint was created. Its worker starts, unless it may sleep until there is work.",
+    "changed": "The endpoint was changed. Running work was not interrupted.",
+    "deleted": "The endpoint is gone. What waited for it goes to any other.",
+}
+
+
+@router.get("")
+def endpoints(request: Request, _caller: Keeper, services: ServicesOf, done: str = "") -> Response:
+    """Every endpoint with its state, its work and its numbers."""
+    return _page(request, services, said=DONE.get(done, ""))
+
+
+@router.post("")
+def put(
+    request: Request,
+    caller: Keeper,
+    services: ServicesOf,
+    name: Annotated[str, Form(max_length=80)] = "",
+    min_instances: Number = 1,
+    max_instances: Number = 1,
+    slots: Number = 8,
+    idle_seconds: Annotated[float, Form(ge=0, le=10**7, allow_inf_nan=False)] = 600.0,
+    threads: Number = 1,
+    what: Annotated[str, Form(max_length=16)] = "created",
+) -> Response:
+    """Create an endpoint, change its numbers, or take it away; or say why not."""
+    numbers = {
+        "min_instances": min_instances,
+        "max_instances": max_instances,
+        "slots": slots,
+        "idle_seconds": idle_seconds,
+        "threads": threads,
+    }
+    kept = services.work.endpoints
+    try:
+        if what == "deleted":
+            kept.delete(caller, name)
+        elif what == "changed":
+            kept.update(caller, name, numbers)
+        else:
+            kept.create(caller, EndpointSpec(name=name.strip(), **numbers))  # type: ignore[arg-type]
+    except NotAuthenticated:
+        raise
+    except AtelierError as error:
+        return _page(request, services, error.http_status, wrong=error.message)
+    return RedirectResponse(f"/portal/endpoints?done={what if what in DONE else 'created'}", 303)
+
+
+def _page(request: Request, services: Services, status_code: int = 200, **values: str) -> Response:
+    shown = {"said": "", "wrong": "", **values}
+    names = {each.model.blob_sha256: each.model.name for each in services.work.desk.records()}
+    return page(
+        request,
+        "endpoints.html",
+        status_code,
+        endpoints=services.work.endpoints.listed(),
+        fresh=EndpointSpec(""),
+        models=names,
+        **shown,
+    )

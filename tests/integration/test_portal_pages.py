@@ -1,0 +1,205 @@
+"""The portal's pages about people, access and endpoints, as a browser's forms use them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from portal.app import create_app
+from portal.domain.quotas import Quota
+from portal.services import audit
+from portal.services.permissions import ROLES
+from tests.jobs_studio import Studio
+
+PASSWORD, OTHER = "a long enough password", "another long password"
+ORIGIN = "http://127.0.0.1:8000"
+ADMINISTRATORS = ("users", "roles", "teams", "access", "endpoints", "audit", "jobs")
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+class Desk:
+    """root, an administrator, at the portal's pages; ann is a designer."""
+
+    def __init__(self, studio: Studio, client: TestClient) -> None:
+        self.services, self.client = studio.services, client
+        for name, role in (("root", "admin"), ("ann", "designer")):
+            studio.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
+        self.log_in("root")
+
+    def log_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+        self.client.cookies.clear()
+        form = {"username": name, "password": password, "next": "/portal/"}
+        return self.client.post("/portal/login", data=form, headers=SAME)
+
+    def get(self, path: str) -> str:
+        answer = self.client.get(f"/portal/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def post(self, path: str, status: int = 200, **form: Any) -> str:
+        """What the page says after a form was sent."""
+        answer = self.client.post(f"/portal/{path}", data=form, headers=SAME)
+        assert answer.status_code == status, answer.text
+        return answer.text
+
+    def id_of(self, name: str) -> str:
+        return next(each.id for each in self.services.identity.users() if each.username == name)
+
+    def roles_of(self, name: str) -> tuple[str, ...]:
+        return next(each.roles for each in self.services.identity.users() if each.username == name)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+    with TestClient(create_app(studio.services), base_url=ORIGIN, client=("127.0.0.1", 5000)) as client:
+        yield Desk(studio, client)
+    studio.close()
+
+
+def test_every_page_of_the_menu_opens_and_a_designer_sees_none_of_the_administrators(desk: Desk) -> None:
+    menu = re.findall(r'<a href="(/portal/[a-z]+)"', desk.get(""))
+    assert {f"/portal/{name}" for name in ("users", "roles", "teams", "access", "endpoints", "audit")} <= set(
+        menu
+    )
+    for path in menu:
+        assert "aria-current" in desk.get(path.removeprefix("/portal/"))
+    desk.log_in("ann")
+    for path in ADMINISTRATORS:
+        assert desk.client.get(f"/portal/{path}").status_code == 403
+        assert f'href="/portal/{path}"' not in desk.get("")
+
+
+def test_an_invitation_is_shown_once_and_brings_somebody_in(desk: Desk) -> None:
+    shown = desk.post("users/invitations", 201, roles=["designer"])
+    [link] = re.findall(r'value="(http://127\.0\.0\.1:8000/portal/join\?link=[^"]+)"', shown)
+    secret = link.partition("link=")[2]
+    assert "Links that still work" in desk.get("users") and secret not in desk.get("users")
+    desk.client.cookies.clear()
+    joined = desk.client.post(
+        "/portal/join",
+        data={"link": secret, "username": "mira", "password": OTHER, "again": OTHER},
+        headers=SAME,
+    )
+    assert joined.status_code == 200 and desk.roles_of("mira") == ("designer",)
+    desk.log_in("root")
+    assert "Links that still work" not in desk.get("users")
+    desk.post("users/invitations", 201, roles=["designer"])
+    [offer] = desk.services.invitations.open()
+    assert "does not work any more" in desk.post(f"users/invitations/{offer.id}")
+
+
+def test_a_users_roles_password_and_standing_are_changed_on_the_page(desk: Desk) -> None:
+    ann = desk.id_of("ann")
+    assert "roles were changed" in desk.post(f"users/{ann}", what="roles", roles=["admin", "designer"])
+    assert desk.roles_of("ann") == ("admin", "designer")
+    assert "disabled" in desk.post(f"users/{ann}", what="disabled")
+    assert "enabled again" in desk.post(f"users/{ann}", what="enabled")
+    assert "/portal/join?link=" in desk.post(f"users/{ann}", 201, what="link")
+    assert "password was set" in desk.post(f"users/{ann}", what="password", password=OTHER)
+    assert desk.log_in("ann", OTHER).status_code == 200
+
+
+def test_a_user_is_deleted_later_or_now_with_an_heir(desk: Desk) -> None:
+    assert "created" in desk.post("users", username="mira", password=PASSWORD, roles=["designer"])
+    ann = desk.id_of("ann")
+    assert "will be deleted" in desk.post(f"users/{ann}", what="later", days="20")
+    assert "deleted on 20" in desk.get("users")
+    assert "heir" in desk.post(f"users/{ann}", what="heir", heir="mira")
+    assert [each.username for each in desk.services.identity.users()] == ["mira", "root"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "status", "said"),
+    [
+        ("users", {"username": "ann", "password": PASSWORD, "roles": ["designer"]}, 409, "already a user"),
+        ("users", {"username": "<b>", "password": PASSWORD, "roles": ["designer"]}, 422, "&lt;b&gt;"),
+        ("users", {"username": "eve", "password": "short", "roles": ["designer"]}, 422, 'value="eve"'),
+        ("users/nobody", {"what": "disabled"}, 404, "no such user"),
+        ("users/{root}", {"what": "disabled"}, 409, "last administrator"),
+        ("users/{root}", {"what": "later"}, 409, "your own account"),
+        ("users/{ann}", {"what": "heir", "heir": "nobody"}, 422, "no user named"),
+        ("users/{ann}", {"what": "dance"}, 422, "nothing that can be done"),
+        ("users/{ann}", {"what": "roles", "roles": ["king"]}, 422, "no role named"),
+        ("users/invitations", {"roles": ["king"]}, 422, "no role named"),
+        ("users/invitations/none", {}, 404, "no such link"),
+        ("roles", {"name": "Big Boss", "permissions": ["audit.read"]}, 422, 'value="Big Boss"'),
+        ("roles", {"name": "admin", "what": "delete"}, 409, "built in"),
+        ("teams", {"name": ""}, 422, "printable characters"),
+        ("teams", {"team_id": "none", "what": "delete"}, 404, "no such team"),
+        ("access/rules", {"object": "planet:x", "subject": "everybody:*"}, 422, "Choose what"),
+        ("access/rules", {"object": "model:x", "subject": "everybody:*"}, 422, "no model"),
+        ("access/rules", {"rule_id": "none"}, 404, "no such rule"),
+        ("access/quotas", {"subject": "everybody:*", "pictures_a_day": "many"}, 422, "no whole number"),
+        ("access/quotas", {"subject": "user:none", "what": "delete"}, 404, "no such quota"),
+        ("endpoints", {"name": "local"}, 409, "already an endpoint"),
+        ("endpoints", {"name": "a b"}, 422, "letters, digits and hyphens"),
+        ("endpoints", {"name": "x", "min_instances": "3", "max_instances": "2"}, 422, "must not exceed"),
+        ("endpoints", {"name": "none", "what": "deleted"}, 404, "no endpoint named"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_the_same_page(
+    desk: Desk, path: str, form: dict[str, Any], status: int, said: str
+) -> None:
+    path = path.format(root=desk.id_of("root"), ann=desk.id_of("ann"))
+    shown = desk.post(path, status, **form)
+    assert said in shown and "<h1>" in shown
+
+
+def test_a_role_is_made_changed_and_deleted_on_the_page(desk: Desk) -> None:
+    assert "kept" in desk.post("roles", name="auditor", description="Reads.", permissions=["audit.read"])
+    assert re.search(r'value="audit.read" checked>', desk.get("roles"))
+    desk.post("roles", name="auditor", description="Reads.", permissions=["portal.view"])
+    roles = {each.name: each.permissions for each in desk.services.roles.listed()}
+    assert roles["auditor"] == ("portal.view",) and set(roles["designer"]) == ROLES["designer"]
+    assert "gone" in desk.post("roles", name="auditor", what="delete")
+    assert "auditor" not in desk.get("roles")
+
+
+def test_a_team_is_made_changed_and_deleted_on_the_page(desk: Desk) -> None:
+    assert "kept" in desk.post("teams", name="Films", members=["ann"])
+    [team] = desk.services.teams.listed()
+    desk.post("teams", team_id=team.id, name="Moving pictures", description="All", members=["ann", "root"])
+    [team] = desk.services.teams.listed()
+    assert (team.name, team.members) == ("Moving pictures", ("ann", "root"))
+    assert "gone" in desk.post("teams", team_id=team.id, what="delete")
+    assert desk.services.teams.listed() == []
+
+
+def test_rules_and_quotas_are_made_and_lifted_on_the_page(desk: Desk) -> None:
+    assert "No rules" in desk.get("access") and "No quotas" in desk.get("access")
+    ann = desk.id_of("ann")
+    assert "holds" in desk.post("access/rules", object="endpoint:local", subject=f"user:{ann}", effect="deny")
+    [rule] = desk.services.access.listed()
+    assert (rule.object_name, rule.subject_name, rule.effect) == ("local", "ann", "deny")
+    quota = {"unfinished_jobs": "3", "gpu_seconds_a_day": " 60 ", "storage_mib": "2"}
+    assert "3</td>" in desk.post("access/quotas", subject="role:designer", **quota)
+    [kept] = desk.services.quotas.listed()
+    assert kept.quota == Quota(unfinished_jobs=3, gpu_seconds_a_day=60, storage_bytes=2 * 2**20)
+    desk.post("access/rules", rule_id=rule.id)
+    desk.post("access/quotas", subject="role:designer", what="delete")
+    assert desk.services.access.listed() == [] == desk.services.quotas.listed()
+
+
+def test_an_endpoint_is_created_changed_and_deleted_on_the_page(desk: Desk) -> None:
+    numbers = {"min_instances": "0", "max_instances": "3", "slots": "5", "idle_seconds": "60", "threads": "2"}
+    assert "was created" in desk.post("endpoints", name="big", **numbers)
+    spec = desk.services.work.endpoints.get("big").spec
+    assert (spec.min_instances, spec.max_instances, spec.slots, spec.threads) == (0, 3, 5, 2)
+    assert "was changed" in desk.post("endpoints", name="big", what="changed", **{**numbers, "slots": "6"})
+    assert desk.services.work.endpoints.get("big").spec.slots == 6
+    assert "is gone" in desk.post("endpoints", name="big", what="deleted")
+    assert [each.spec.name for each in desk.services.work.endpoints.listed()] == ["local"]
+
+
+def test_a_form_of_another_site_changes_nothing(desk: Desk) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example"}
+    for path, form in (("users", {"username": "eve", "password": PASSWORD}), ("teams", {"name": "Evil"})):
+        assert desk.client.post(f"/portal/{path}", data=form, headers=foreign).status_code == 403
+    assert desk.services.teams.listed() == [] and len(desk.services.identity.users()) == 2
