@@ -35,8 +35,9 @@ HARMLESS = {
     "/robots.txt",
     "/static/{path:path}",
     "/ui",
+    "/ui/cards/txt2img.json",
 }
-"""Gradio's and our own code and looks: the same bytes for everybody. `/` only sends people to the login."""
+"""Gradio's and our own code and looks, and which tabs of cards there are: the same bytes for everybody. `/` only sends people to the login."""
 
 
 def built(make: Callable[[], Any]) -> Any:
