@@ -3,7 +3,10 @@
     python bench/loading.py [--megabytes 2000] [--rounds 5] [--json FILE]
 
 The file has tensors of an SDXL checkpoint's sizes in half precision and is made in a temporary folder, so it
-lies in the system's cache: what is measured is the reader and not the disk. All take turns in one process.
+lies in the system's cache: what is measured is the reader and not the disk. They take turns, each time in a
+process of its own, as a worker reads its first model: within one process whoever keeps the memory of what he
+has read before would be spared the first touch of it, which is most of the work.
+
 `load_file` maps the file and reads nothing until a tensor is touched; the engine's reader has every byte in
 memory of its own when it returns. So the engine stands beside both: beside `load_file` as it is, and beside
 `load_file` whose tensors are then copied into memory of their own, which comes to the same as ours. Figures
@@ -13,10 +16,12 @@ are medians of rounds; processor seconds count all threads and hardly see other 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +54,34 @@ def written(path: Path, megabytes: int) -> int:
     return path.stat().st_size
 
 
+def _told(name: str, path: Path, tell: Connection) -> None:
+    """Tell the seconds and processor seconds a reader takes."""
+    begun, worked = time.perf_counter(), time.process_time()
+    tensors = READERS[name](path)
+    tell.send((time.perf_counter() - begun, time.process_time() - worked))
+    del tensors
+
+
+def _alone(name: str, path: Path) -> tuple[float, float]:
+    """The same from a process that has read nothing before."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_told, args=(name, path, theirs))
+    process.start()
+    theirs.close()
+    took: tuple[float, float] = ours.recv()
+    process.join()
+    return took
+
+
 def measure(path: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """(seconds, processor seconds) of every reader by rounds; one round before does not count."""
+    """(seconds, processor seconds) of every reader by rounds, who begins each by turns; one round before does
+    not count.
+    """
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in READERS}
+    names = list(READERS)
     for number in range(rounds + 1):
-        for name, read in READERS.items():
-            begun, worked = time.perf_counter(), time.process_time()
-            tensors = read(path)
-            each = time.perf_counter() - begun, time.process_time() - worked
-            del tensors
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            each = _alone(name, path)
             if number:
                 took[name].append(each)
     return took

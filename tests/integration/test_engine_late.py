@@ -20,6 +20,7 @@ from tests.narrow import twin
 from tests.waiting import eventually
 from workers.engine import Engine, EngineResult, ModelFile, device
 from workers.engine.loader.diffusers_layout import UNET, VAE
+from workers.engine.networks_at_work import NetworksAtWork
 
 PATIENCE = 120.0
 LOUD = 2e5
@@ -129,3 +130,21 @@ def test_an_action_ends_a_part_some_of_whose_pictures_are_being_decoded(make: Ma
     assert result.cancelled == (action is Action.CANCEL)
     assert len(other.result(PATIENCE).pictures) == 1
     assert engine.submit(part()).result(PATIENCE).pictures
+
+
+@pytest.mark.parametrize(("recorded", "together"), [(0, 4), (1 << 40, 2)])
+def test_what_recordings_hold_no_picture_is_admitted_to(
+    make: Make, monkeypatch: pytest.MonkeyPatch, recorded: int, together: int
+) -> None:
+    monkeypatch.setattr(NetworksAtWork, "recorded", recorded)
+    rows: list[int] = []
+
+    def counted(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        if type(module).__name__ == "UNet":
+            rows.append(int(arguments[0].shape[0]))
+
+    engine = make()
+    with torch.nn.modules.module.register_module_forward_pre_hook(counted):
+        result = engine.submit(part(seeds=(1, 2), subseeds=(0, 0))).result(PATIENCE)
+    assert len(result.pictures) == 2
+    assert max(rows) == together, "one picture after the other where the memory is not theirs"
