@@ -38,6 +38,8 @@ CONTENT_POLICY = "; ".join(
         "font-src 'self' data:",
         "connect-src 'self'",
         "manifest-src 'self'",
+        # The portal's pages about people, in a frame of the page.
+        "frame-src 'self'",
         "form-action 'self'",
         "base-uri 'self'",
         "frame-ancestors 'none'",

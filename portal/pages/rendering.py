@@ -17,9 +17,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from atelier.contract.errors import AtelierError, NotAuthenticated, NotFound
 from portal.api.arrival import arrived
+from portal.api.gate import CSP
 
 LOGIN = "/portal/login"
 STATIC = "/portal/static"
+FRAMED = {
+    "Content-Security-Policy": CSP.replace("frame-ancestors 'none'", "frame-ancestors 'self'"),
+    "X-Frame-Options": "SAMEORIGIN",
+}
+"""What lets the web UI, which is of our own origin, show a page in a frame; no other site can."""
 SAFE_METHODS = ("GET", "HEAD")
 HEADINGS = {
     401: "Log in first",
@@ -35,7 +41,7 @@ def page(request: Request, template: str, status_code: int = 200, **values: Any)
     """The rendered template. `caller` is the one the route's permission found, None on public pages."""
     caller = getattr(request.state, "caller", None)
     html = _environment().get_template(template).render(caller=caller, path=request.url.path, **values)
-    return HTMLResponse(html, status_code)
+    return HTMLResponse(html, status_code, headers=FRAMED)
 
 
 def to_login(request: Request) -> RedirectResponse:

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from atelier.infotext import parse
 from tests.browser.conftest import Visit, Visitor
-from tests.browser.stage import Studio
+from tests.browser.stage import ADMIN_PASSWORD, Studio
 
 pytestmark = [pytest.mark.browser]
 
@@ -199,3 +199,25 @@ def test_a_plot_shows_its_grid_alone_and_can_be_pasted(visit: Visit, studio: Stu
     expect(page.get_by_label("Script", exact=True)).to_have_value("X/Y/Z plot")
     expect(page.locator(f"#{plot}_y_values_dropdown .token")).to_have_count(2)
     expect(page.locator("#txt2img_prompt textarea")).to_have_value(PROMPT)
+
+
+def test_an_administrator_looks_after_users_without_leaving_the_page(visit: Visit, studio: Studio) -> None:
+    root = visit(studio.url)
+    root.log_in("admin", ADMIN_PASSWORD)
+    root.page.locator("#atelier_people_button").click()
+    frame = root.page.frame_locator("#atelier_people iframe")
+    expect(frame.locator("h1")).to_have_text("Users")
+    expect(frame.locator(".bar")).to_be_hidden()
+    form = frame.locator("form[action='/portal/users']")
+    form.get_by_label("User name").fill("framed")
+    form.get_by_label("Password").fill("long enough for anybody")
+    form.get_by_role("button", name="Add").click()
+    expect(frame.get_by_text("The user was created.")).to_be_visible()
+    root.page.locator("#atelier_people").get_by_role("link", name="Teams").click()
+    expect(frame.locator("h1")).to_have_text("Teams")
+    root.page.locator("#atelier_people").get_by_role("button", name="Close").click()
+    expect(root.page.locator("#atelier_people")).to_be_hidden()
+    framed = visit(studio.url)
+    framed.log_in("framed", "long enough for anybody")
+    expect(framed.page.locator("#atelier_user")).to_have_text("framed")
+    expect(framed.page.locator("#atelier_people_button")).to_have_count(0)

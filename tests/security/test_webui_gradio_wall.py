@@ -37,7 +37,9 @@ HARMLESS = {
     "/ui",
     "/ui/cards/txt2img.json",
 }
-"""Gradio's and our own code and looks, and which tabs of cards there are: the same bytes for everybody. `/` only sends people to the login."""
+"""Gradio's and our own code and looks, and which tabs of cards there are: the same bytes for everybody. `/`
+only sends people to the login.
+"""
 
 
 def built(make: Callable[[], Any]) -> Any:

@@ -1,6 +1,7 @@
 // The bar above everything: whose studio this is, the way to the portal, the look, and out.
 import { api } from "./api.js";
 import { element } from "./dom.js";
+import { peopleButton } from "./people.js";
 
 const LOOK = "atelier.look";
 
@@ -28,6 +29,7 @@ function otherLook() {
 
 export function header() {
   const user = element("span", { class: "user", id: "atelier_user" });
+  const portal = element("a", { class: "plain", href: "/portal/" }, "Portal");
   const bar = element(
     "header", { id: "atelier_header" },
     element("a", { class: "wordmark", href: "/" }, element("img", { src: "/ui/mark.svg", alt: "", width: 20, height: 20 }), "Atelier"),
@@ -35,7 +37,7 @@ export function header() {
       "nav", { "aria-label": "Account" },
       user,
       element("button", { class: "plain look", type: "button", title: "Dark or light", on: { click: otherLook } }, "Dark or light"),
-      element("a", { class: "plain", href: "/portal/" }, "Portal"),
+      portal,
       element("form", { method: "post", action: "/portal/logout" }, element("button", { class: "plain", id: "atelier_logout" }, "Log out")),
     ),
   );
@@ -44,6 +46,8 @@ export function header() {
     (me) => {
       user.textContent = me.username;
       user.title = `Logged in as ${me.username} (${me.role})`;
+      const people = peopleButton(me.permissions);
+      if (people) portal.before(people);
     },
     () => { user.textContent = "not logged in"; },
   );

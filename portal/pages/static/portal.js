@@ -1,6 +1,9 @@
 // The pages work without this: it only shows the password, warns of Caps Lock, and asks before what cannot be undone.
 "use strict";
 
+// Within the web UI the page stands in a frame, whose dialog has the way to the other pages.
+if (window.self !== window.top) document.documentElement.classList.add("framed");
+
 for (const box of document.querySelectorAll("[data-reveals]")) {
   const field = box.form.elements[box.dataset.reveals];
   box.addEventListener("change", () => { field.type = box.checked ? "text" : "password"; });
