@@ -63,8 +63,8 @@ class LivePortal:
         self._thread.start()
         self.services.work.loop.start()
         self.services.work.endpoints.create(audit.SYSTEM, EndpointSpec("local"))
-        eventually(lambda: self._server.started, about="the portal did not start")
-        eventually(self._in_service, within=120, about="the worker did not start")
+        eventually(lambda: self._server.started, within=60, about="the portal did not start")
+        eventually(self._in_service, within=240, about="the worker did not start")
 
     def stop(self) -> None:
         """End the server, the dispatcher and the worker."""
@@ -100,7 +100,7 @@ class LivePortal:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def finished(self, client: httpx.Client, job_id: str, within: float = 60) -> JobView:
+    def finished(self, client: httpx.Client, job_id: str, within: float = 180) -> JobView:
         """The job once it is final."""
 
         def final() -> JobView | None:

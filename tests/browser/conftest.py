@@ -26,7 +26,7 @@ ADA = ("ada", "correct horse battery")
 KEPT = "local_storage,session_storage,indexeddb,websql,service_workers,cache_storage,file_systems"
 """What a page may have kept in a profile, beside its cookies."""
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 """Milliseconds to wait for what should show: much, since machines that run tests are busy."""
 
 
@@ -109,11 +109,11 @@ class Visitor:
         """Press Generate."""
         self.page.locator("#txt2img_generate").click()
 
-    def state(self, name: str, timeout_s: float = 60) -> None:
+    def state(self, name: str, timeout_s: float = 120) -> None:
         """Wait until the page is idle, submitting or active."""
         self.page.locator(f"body[data-job={name}]").wait_for(timeout=timeout_s * 1000)
 
-    def finished(self, timeout_s: float = 60) -> None:
+    def finished(self, timeout_s: float = 120) -> None:
         """Wait until a job has run and its first picture is shown."""
         self.state("idle", timeout_s)
         self.page.locator("#txt2img_picture").wait_for(timeout=timeout_s * 1000)

@@ -20,8 +20,8 @@ from tests.browser.portal_double import Double, create_double
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTING_S = 60
-STUDIO_STARTS_S = 120
+STARTING_S = 180
+STUDIO_STARTS_S = 300
 ADMIN_PASSWORD = "an admin of this test alone"
 
 

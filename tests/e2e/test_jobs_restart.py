@@ -23,7 +23,7 @@ from portal.settings import load
 from tests.live_portal import PASSWORD, SMALL, LivePortal
 from tests.waiting import eventually
 
-SLOW = {**SMALL, "steps": 150, "width": 128, "height": 128}
+SLOW = {**SMALL, "steps": 60, "width": 128, "height": 128}
 
 
 class PortalProcess:
@@ -43,7 +43,7 @@ class PortalProcess:
     def start(self) -> Child:
         """Start it and wait until it answers."""
         self.child = spawn([sys.executable, "-m", "portal.app"], self._env, log=self._log)
-        eventually(self._ready, within=60, every=0.1, about="the portal did not start")
+        eventually(self._ready, within=180, every=0.1, about="the portal did not start")
         return self.child
 
     def workers(self) -> list[psutil.Process]:
@@ -80,13 +80,13 @@ def test_a_job_outlives_the_kill_of_the_portal_in_its_middle(portal: PortalProce
         ).json()
         ann.headers["Authorization"] = f"Bearer {token['access_token']}"
         job_id = ann.post(f"{portal.url}/api/v1/jobs", json={"txt2img_payload": SLOW}).json()["id"]
-        eventually(lambda: _view(ann, portal.url, job_id).progress.phase == "steps", within=90, every=0.1)
+        eventually(lambda: _view(ann, portal.url, job_id).progress.phase == "steps", within=180, every=0.1)
         workers = portal.workers()
         assert len(workers) == 1
         portal.child.process.kill()
         portal.child.wait(10)
         portal.child.release()
-        eventually(lambda: not workers[0].is_running(), within=40, about="the worker outlived its portal")
+        eventually(lambda: not workers[0].is_running(), within=90, about="the worker outlived its portal")
         portal.start()
         eventually(lambda: _view(ann, portal.url, job_id).state.final, within=240, every=0.2)
         view = _view(ann, portal.url, job_id)
@@ -97,7 +97,7 @@ def test_a_job_outlives_the_kill_of_the_portal_in_its_middle(portal: PortalProce
 def test_a_job_outlives_the_kill_of_its_worker_and_is_made_by_the_next_one(live: LivePortal) -> None:
     ann = live.person()
     job_id = live.submit(ann, **{name: SLOW[name] for name in ("steps", "width", "height")})
-    eventually(lambda: live.finished_or_at(ann, job_id, "steps"), within=60)
+    eventually(lambda: live.finished_or_at(ann, job_id, "steps"), within=180)
     [worker] = [
         each for each in psutil.Process().children() if "workers.inference.server" in " ".join(each.cmdline())
     ]

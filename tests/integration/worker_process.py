@@ -130,7 +130,7 @@ class Worker:
             assert self.child.poll() is None, self.log.read_text()
             return self.ping() == 200
 
-        eventually(answers, within=60, about="the worker did not get ready")
+        eventually(answers, within=180, about="the worker did not get ready")
         return self
 
     def ping(self) -> int:
