@@ -187,6 +187,8 @@ class Part(Base):
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     pictures: Mapped[int] = mapped_column(Integer, default=1)
     """How many it makes."""
+    losses: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """How often it was lost with a worker that may have had other parts too."""
     action: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     timeline: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
@@ -220,6 +222,8 @@ class Attempt(Base):
     """Seconds from its arrival at the worker until its pictures were stored; 0 where it brought none."""
     woke: Mapped[bool] = mapped_column(Boolean, default=False)
     """Whether its endpoint had no instance in service when it was sent."""
+    alone: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whether its endpoint had nothing else, and got nothing else, as long as it was open."""
 
 
 class Picture(Base):

@@ -44,6 +44,10 @@ ABANDONED = "abandoned"
 """Outcome of an attempt that was lost with the process that had sent it: no fault of the part, so it does
 not count.
 """
+LOST = "lost"
+"""Outcome of an attempt whose worker went away or fell silent. Others may have been lost with it, so it
+counts as the part's fault only where the part was alone.
+"""
 RETURNED = "returned"
 """Outcome of an attempt that a worker gave back, or that never reached one: no fault of the part either."""
 
@@ -187,11 +191,34 @@ class Completions:
             number = 1 + _count(session, attempt, RETURNED)
             part.not_before = now + retry.delay(number, spread=self._spread())
             return PartEvent.REQUEUE
-        number = 1 + _count(session, attempt, "failed", "lost")
+        if isinstance(error, WorkerUnavailable):
+            return self._after_loss(session, part, attempt, now)
+        number = 1 + _count(session, attempt, "failed")
         if retry.again(number, retryable=error.retryable):
             part.not_before = now + retry.delay(number, spread=self._spread())
             return PartEvent.REQUEUE
         return PartEvent.FAIL
+
+    def _after_loss(self, session: Session, part: Part, attempt: Attempt, now: float) -> PartEvent:
+        """Its worker is gone. With company anybody may be the reason: it is sent again, and from the second
+        time on alone. A part that ends its workers all alone fails, having taken nobody with it.
+        """
+        attempt.outcome = LOST
+        if attempt.alone:
+            lost = select(func.count()).where(Attempt.part_id == part.id, Attempt.alone)
+            number = session.scalar(lost.where(Attempt.outcome == LOST)) or 0
+        else:
+            part.losses += 1
+            number = part.losses
+        if attempt.alone and retry.blamed(number):
+            said = (
+                f"The worker went away {number} times while it had nothing but this work, so it was given "
+                "up. Change the settings, or ask an administrator to look into the worker's log."
+            )
+            part.error = WorkerUnavailable(said).body()
+            return PartEvent.FAIL
+        part.not_before = now + retry.delay(number, spread=self._spread())
+        return PartEvent.REQUEUE
 
 
 def derive(session: Session, job_id: str, now: float, *, waking: bool = False) -> None:

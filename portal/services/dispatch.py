@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import func, select
@@ -22,6 +22,7 @@ from atelier.contract.parts import JobStamp, PartControl
 from atelier.storage.base import BlobStore
 from portal.db.base import Database, new_id
 from portal.db.work import Attempt, Endpoint, Instance, Part
+from portal.domain import retry
 from portal.domain.fairness import Waiting, pick_order, room
 from portal.domain.states import PartEvent, after
 from portal.services.access import Access, refusal, rules_there_are
@@ -48,6 +49,17 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class _Wish:
+    """What a waiting part needs: the endpoint it asked for (None for any), weights, and whether it is sent
+    alone.
+    """
+
+    endpoint: str | None
+    blob: str
+    alone: bool
+
+
+@dataclass(frozen=True)
 class _Target:
     """An endpoint with room for at least one more part."""
 
@@ -56,6 +68,8 @@ class _Target:
     room: int
     load: int
     hot: frozenset[str]
+    alone: bool = False
+    """Whether what is sent there now is to be alone."""
 
 
 class Dispatcher:
@@ -98,19 +112,25 @@ class Dispatcher:
             if not waiting:
                 return None
             targets = _targets(session)
-            heads = [each for each, _, _ in waiting]
+            heads = list(waiting)
             owners = {each.owner for each in heads}
             order = pick_order(heads, *_service(session, owners))
-            wants = {each.part: (endpoint, blob) for each, endpoint, blob in waiting}
             rules = rules_there_are(session)
             access = {owner: Access(session, owner, rules) for owner in owners}
         for each in order:
-            wanted, blob = wants[each.part]
+            wish = waiting[each]
             # A wanted endpoint that was closed to the owner counts all the same: the part is refused there.
-            theirs = [it for it in targets if it.name == wanted or access[each.owner].endpoint(it.name)]
-            target = _choose(theirs, wanted, blob)
-            if target is not None:
+            theirs = [
+                it for it in targets if it.name == wish.endpoint or access[each.owner].endpoint(it.name)
+            ]
+            target = _choose(theirs, wish)
+            if target is None:
+                continue
+            if not wish.alone:
                 return each.part, target
+            if target.load == 0:
+                return each.part, replace(target, alone=True)
+            targets.remove(target)  # it gets nothing more until it is empty
         return None
 
     def _claim(self, part_id: str, target: _Target) -> Claimed | None:
@@ -165,11 +185,11 @@ def _open(session: Session, part: Part, target: _Target, now: float) -> Claimed:
     part.state = after(PartState.QUEUED, PartEvent.DISPATCH).value
     part.attempt += 1
     part.endpoint = target.name
-    session.add(_attempt(part, now, woke=target.asleep))
+    session.add(_attempt(part, target, now))
     return Claimed(part.job_id, part.id, part.attempt, target.name, part.resolved["task"], part.resolved)
 
 
-def _attempt(part: Part, now: float, *, woke: bool) -> Attempt:
+def _attempt(part: Part, target: _Target, now: float) -> Attempt:
     return Attempt(
         id=new_id(),
         part_id=part.id,
@@ -179,7 +199,8 @@ def _attempt(part: Part, now: float, *, woke: bool) -> Attempt:
         endpoint=part.endpoint,
         started=now,
         lease_until=now + LEASE_SECONDS,
-        woke=woke,
+        woke=target.asleep,
+        alone=target.alone,
     )
 
 
@@ -193,8 +214,8 @@ def _body(claimed: Claimed) -> dict[str, Any]:
     }
 
 
-def _waiting(session: Session, now: float) -> list[tuple[Waiting, str | None, str]]:
-    """The first waiting part of each user and wanted endpoint, with that endpoint and the weights it needs.
+def _waiting(session: Session, now: float) -> dict[Waiting, _Wish]:
+    """The first waiting part of each user and wanted endpoint, with what it needs.
 
     One row for each wanted endpoint too: a queue for a full endpoint must not hide the same user's parts
     for another.
@@ -209,15 +230,19 @@ def _waiting(session: Session, now: float) -> list[tuple[Waiting, str | None, st
             Part.created,
             Part.wanted_endpoint,
             Part.checkpoint_blob,
+            Part.losses,
             turn.label("turn"),
         )
         .where(Part.state == PartState.QUEUED.value, Part.not_before <= now)
         .subquery()
     )
     rows = session.execute(select(numbered).where(numbered.c.turn == 1)).all()
-    return [
-        (Waiting(row.id, row.owner_id, row.created), row.wanted_endpoint, row.checkpoint_blob) for row in rows
-    ]
+    return {
+        Waiting(row.id, row.owner_id, row.created): _Wish(
+            row.wanted_endpoint, row.checkpoint_blob, retry.alone(row.losses)
+        )
+        for row in rows
+    }
 
 
 def _service(session: Session, owners: Collection[str]) -> tuple[Mapping[str, int], Mapping[str, float]]:
@@ -241,6 +266,7 @@ def _targets(session: Session) -> list[_Target]:
             select(Attempt.endpoint, func.count()).where(Attempt.open).group_by(Attempt.endpoint)
         ).all()
     }
+    taken = set(session.scalars(select(Attempt.endpoint).where(Attempt.open, Attempt.alone)))
     described: dict[str, list[dict[str, Any]]] = {}
     for instance in session.scalars(select(Instance)):
         described.setdefault(instance.endpoint, []).append(instance.described)
@@ -250,17 +276,21 @@ def _targets(session: Session) -> list[_Target]:
         free = room(slots=endpoint.slots, instances=endpoint.instances, in_flight=load)
         states = described.get(endpoint.name, [])
         understood = not states or any(understands(state["contract"]) for state in states)
+        if endpoint.name in taken:
+            continue
         if free and understood and endpoint.state not in (EndpointState.FAILED, EndpointState.DELETED):
             hot = frozenset(blob for state in states for blob in state["hot"])
             found.append(_Target(endpoint.name, endpoint.state != EndpointState.IN_SERVICE, free, load, hot))
     return found
 
 
-def _choose(targets: list[_Target], wanted: str | None, blob: str) -> _Target | None:
+def _choose(targets: list[_Target], wish: _Wish) -> _Target | None:
     """The wanted endpoint; for "automatic" one where the weights are hot, then one that is awake, then the
-    least loaded.
+    least loaded. What is sent alone goes where the least has to end first.
     """
-    open_to_it = [each for each in targets if wanted in (None, each.name)]
-    return min(
-        open_to_it, key=lambda each: (blob not in each.hot, each.asleep, each.load, each.name), default=None
-    )
+
+    def rank(each: _Target) -> tuple[int, bool, bool, int, str]:
+        before = each.load if wish.alone else 0
+        return before, wish.blob not in each.hot, each.asleep, each.load, each.name
+
+    return min((each for each in targets if wish.endpoint in (None, each.name)), key=rank, default=None)

@@ -16,7 +16,7 @@ from portal.db.base import Database
 from portal.db.work import Attempt, IdempotencyKey, Part
 from portal.domain.states import PartEvent, after
 from portal.services.changes import WORK, Changes
-from portal.services.completion import ABANDONED, Completions, Ending, derive
+from portal.services.completion import ABANDONED, LOST, Completions, Ending, derive
 from portal.services.dispatch import LEASE_SECONDS
 from portal.services.ports import Clock, Fleet, TicketState
 from portal.services.progress import ProgressBoard
@@ -154,7 +154,7 @@ class Watcher:
             return False
         log.warning("attempt %d of part %s showed no life for %.0f s", each.attempt, each.part, LEASE_SECONDS)
         lost = WorkerUnavailable("The worker stopped answering.")
-        return self._completions.end(each.job, each.part, each.attempt, Ending(error=lost, outcome="lost"))
+        return self._completions.end(each.job, each.part, each.attempt, Ending(error=lost, outcome=LOST))
 
     def _extend(self, each: InFlight) -> None:
         with self._database.session() as session:

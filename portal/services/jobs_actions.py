@@ -22,7 +22,7 @@ from portal.domain.states import after, on_action, outranks, tells_worker
 from portal.services import audit
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
-from portal.services.completion import derive
+from portal.services.completion import LOST, derive
 from portal.services.ports import Clock
 
 _ABSENT = "There is no such job."
@@ -155,7 +155,7 @@ def _lost() -> Select[Any]:
     return (
         select(Attempt)
         .join(Part, Part.id == Attempt.part_id)
-        .where(Part.state.in_(_UNFINISHED), Attempt.outcome == "lost")
+        .where(Part.state.in_(_UNFINISHED), Attempt.outcome == LOST)
     )
 
 

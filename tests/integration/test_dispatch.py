@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from atelier.contract import keys, signing
-from atelier.contract.errors import OutOfMemory, WorkerUnavailable, WorkReturned
+from atelier.contract.errors import OutOfMemory, StorageFailed, WorkerUnavailable, WorkReturned
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import InstanceState, PartControl, Task
 from portal.adapters.local.inbox import QueueInbox
-from portal.domain.retry import MAX_ATTEMPTS, delay
+from portal.domain.retry import LOSSES_IN_COMPANY, MAX_ATTEMPTS, MAX_LOSSES_ALONE, delay
 from portal.services import audit
 from portal.services.dispatch_loop import Leadership
 from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus, Submission
@@ -145,12 +145,12 @@ def test_a_retryable_failure_is_tried_again_after_a_pause_and_three_times_at_mos
     for number in range(1, MAX_ATTEMPTS + 1):
         sent = only(studio.turn())
         assert sent.attempt == number
-        studio.fleet.fail(sent, WorkerUnavailable("the worker went away"))
+        studio.fleet.fail(sent, StorageFailed("the store did not answer"))
         assert studio.turn() == []
         studio.clock.advance(100.0)
     seen = studio.view(ann, job_id)
     assert seen.state is JobState.FAILED
-    assert seen.error is not None and seen.error["code"] == "worker_unavailable"
+    assert seen.error is not None and seen.error["code"] == "storage_failed"
     assert [attempt.outcome for attempt in studio.attempts(job_id)] == ["failed"] * 3
 
 
@@ -170,11 +170,68 @@ def test_work_that_was_given_back_waits_longer_each_time_and_never_counts_as_fai
     studio.turn()
     assert studio.view(ann, job_id).state is JobState.SUCCEEDED
     outcomes = Counter(attempt.outcome for attempt in studio.attempts(job_id))
-    assert outcomes == {"returned": 8, "failed": 1, "succeeded": 1}
+    assert outcomes == {"returned": 8, "lost": 1, "succeeded": 1}
 
 
 def test_a_part_given_back_a_thousand_times_still_waits_a_minute_and_a_half_at_most() -> None:
     assert 60.0 <= delay(5000, spread=0.5) <= 90.0
+
+
+def test_a_part_lost_with_its_neighbours_is_not_to_blame_and_is_sent_alone_from_then_on(
+    studio: Studio,
+) -> None:
+    ann, bob = studio.user("ann"), studio.user("bob")
+    poison = studio.submit(ann)
+    others = [studio.submit(bob) for _ in range(3)]
+
+    def crash(sent: Submission) -> None:
+        studio.fleet.fail(sent, WorkerUnavailable("the worker went away"))
+
+    for _ in range(LOSSES_IN_COMPANY):
+        sent = studio.turn()
+        assert {each.job for each in sent} == {poison, *others}
+        for each in sent:
+            crash(each)
+        assert studio.turn() == []
+        studio.clock.advance(100.0)
+    for _ in range(MAX_LOSSES_ALONE + len(others)):
+        alone = only(studio.turn())
+        assert studio.turn() == [], "it was not left alone"
+        (crash if alone.job == poison else studio.fleet.succeed)(alone)
+        studio.work.loop.watcher.sweep()
+        studio.clock.advance(100.0)
+    studio.turn()
+    assert [studio.view(bob, job).state for job in others] == [JobState.SUCCEEDED] * 3
+    seen = studio.view(ann, poison)
+    assert seen.state is JobState.FAILED
+    assert seen.error is not None and f"{MAX_LOSSES_ALONE} times" in seen.error["message"]
+    kinds = Counter((each.alone, each.outcome) for each in studio.attempts(poison))
+    assert kinds == {(False, "lost"): LOSSES_IN_COMPANY, (True, "lost"): MAX_LOSSES_ALONE}
+
+
+def test_a_part_that_is_to_be_alone_waits_for_the_others_and_nothing_is_sent_before_it(
+    studio: Studio,
+) -> None:
+    ann, bob = studio.user("ann"), studio.user("bob")
+    suspect = studio.submit(ann)
+    for _ in range(LOSSES_IN_COMPANY):
+        studio.fleet.fail(only(studio.turn()), WorkerUnavailable("the worker went away"))
+        studio.turn()
+        if len(studio.attempts(suspect)) < LOSSES_IN_COMPANY:
+            studio.clock.advance(100.0)
+    first = studio.submit(bob)
+    running = only(studio.turn())
+    assert running.job == first
+    studio.clock.advance(20.0)
+    studio.fleet.progress(running, seq=1)
+    later = studio.submit(bob)
+    assert studio.turn() == [], "somebody else's part was sent before the one whose turn it is"
+    studio.fleet.succeed(running)
+    alone = only(studio.turn())
+    assert alone.job == suspect
+    studio.fleet.succeed(alone)
+    assert only(studio.turn()).job == later
+    assert studio.view(ann, suspect).state is JobState.SUCCEEDED
 
 
 def test_a_failure_that_cannot_mend_itself_is_final_at_once(studio: Studio) -> None:
