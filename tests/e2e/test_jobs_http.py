@@ -43,7 +43,7 @@ def test_a_download_has_a_name_and_an_unchanged_file_is_not_sent_again(live: Liv
 
 def test_the_event_stream_shows_the_job_from_waiting_to_done_and_ends(live: LivePortal) -> None:
     ann = live.person()
-    job_id = live.submit(ann, steps=20)
+    job_id = live.submit(ann, steps=40, width=128, height=128)  # long enough to be seen at work
     with ann.stream("GET", f"/api/v1/jobs/{job_id}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         data = [line.removeprefix("data:") for line in stream.iter_lines() if line.startswith("data:")]
