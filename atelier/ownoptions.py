@@ -50,15 +50,21 @@ def known() -> dict[str, Any]:
     return dict.fromkeys(options.INFOTEXT_OPTIONS, True) | dict(options.defaults())
 
 
-def wanted(given: Mapping[str, Any], current: Mapping[str, Any], catalogue: Catalogue) -> Wanted:
+def wanted(
+    given: Mapping[str, Any],
+    current: Mapping[str, Any],
+    catalogue: Catalogue,
+    inherited: Mapping[str, Any] | None = None,
+) -> Wanted:
     """What becomes of the options somebody sends, who sees those of `current`. A value that already holds
-    changes nothing; None gives the default back.
+    changes nothing; None gives back the value of `inherited`, which are the defaults unless given.
 
     Raises UnknownName for options and models there are not, InvalidRequest for a value an option cannot have,
     each naming the option; nothing is to be stored then.
     """
     _refuse_unknown(given)
     defaults = known()
+    below = defaults if inherited is None else inherited
     changes: dict[str, Any] = {}
     ignored: list[Ignored] = []
     for name, value in given.items():
@@ -69,7 +75,7 @@ def wanted(given: Mapping[str, Any], current: Mapping[str, Any], catalogue: Cata
             ignored.append(Ignored(name, reason))
             continue
         checked = None if value is None else _checked(name, value, defaults[name], catalogue)
-        changes[name] = None if _same(checked, defaults[name]) else checked
+        changes[name] = None if _same(checked, below[name]) else checked
     return Wanted(changes, tuple(ignored))
 
 

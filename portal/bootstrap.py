@@ -49,6 +49,7 @@ from portal.services.progress import ProgressBoard
 from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
+from portal.services.setting_levels import SettingLevels
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.throttle import LoginThrottle
@@ -117,6 +118,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         given.limits,
         chores=[departures.sweep],
     )
+    levels = SettingLevels(database, clock)
     return Services(
         settings=settings,
         database=database,
@@ -134,7 +136,8 @@ def build(settings: Settings, **overrides: Any) -> Services:
         access=AccessRules(database, clock, work.changes),
         trail=Trail(database, secrets.get(AUDIT_KEY)),
         styles=Styles(database, clock, work.models.publish),
-        own_settings=OwnSettings(database, clock),
+        own_settings=OwnSettings(levels),
+        setting_levels=levels,
         work=work,
     )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from atelier.contract.models import Catalogue
 from atelier.contract.parts import ResolvedPart
 from atelier.extension import Hooks
 from atelier.ignored import Ignored
+from atelier.resolve import locks
 from atelier.resolve.request import Resolved, checked_overrides, resolved
 from atelier.scripts import Cell
 from atelier.seeds import Draw, draw_seed
@@ -46,6 +48,7 @@ def resolve_txt2img(
     *,
     model: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    locked: Mapping[str, str] | None = None,
     draw: Draw = draw_seed,
     answering: bool = False,
     hooks: Hooks | None = None,
@@ -56,7 +59,8 @@ def resolve_txt2img(
     A model named in the request's override_settings wins over `model`, that over the settings, that over the
     catalogue's default. `answering`: the pictures go straight into the answer of the peer's API, whose format
     is that of the settings, as there, and whose numbers keep their point (CFG scale 7.0); a request cannot
-    override it. `hooks`: the extensions in use, the installed ones where None.
+    override it. `hooks`: the extensions in use, the installed ones where None. `locked`: the options that the
+    request cannot change -> who has locked them; what it asks of them is ignored, and told.
 
     Raises InvalidRequest and its kin; never falls back in silence.
     """
@@ -69,22 +73,20 @@ def resolve_txt2img(
     if answering:
         request, dropped = _without_format(request)
         left_out += dropped
+    checked_overrides(request.override_settings or {})
+    kept = locked or {}
+    request, dropped = locks.unlocked(request, kept, given)
+    model, model_dropped = locks.unlocked_model(model, kept)
+    left_out += dropped + model_dropped
     effective = {**given, **checked_overrides(request.override_settings or {})}
     expansion = scripts.expand(request, catalogue, draw, effective) or scripts.plain(request, effective)
     cells: list[Resolved] = []
+    each = partial(resolved, model=model, settings=given, hooks=hooks)
     for cell in expansion.cells:
+        allowed, dropped = locks.unlocked(cell.payload, kept, given)
+        left_out += dropped
         try:
-            cells.append(
-                resolved(
-                    cell.payload,
-                    catalogue,
-                    model=model,
-                    settings=given,
-                    draw=draw,
-                    answering=answering,
-                    hooks=hooks,
-                )
-            )
+            cells.append(each(allowed, catalogue, draw=draw, answering=answering))
         except AtelierError as error:
             raise _placed(error, cell) from error
     return Resolution(

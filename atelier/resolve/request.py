@@ -117,7 +117,10 @@ def _from_settings(option: str, *, stored: bool) -> Iterator[None]:
     except (UnknownName, ModelUnusable) as error:
         if not stored or not error.detail:
             raise
-        told = f"{error.message} Your own setting {option!r} names it: set another, or null."
+        told = (
+            f"{error.message} Your own setting {option!r} names it, or your team's or the studio's that "
+            "holds for you: set another, or null."
+        )
         raise type(error)(told, detail=error.detail) from error
 
 

@@ -21,7 +21,6 @@ from atelier.contract.parts import Task
 from atelier.resolve import Resolution, parse_payload, resolve_txt2img
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
-from portal.db.identity import User
 from portal.db.work import Endpoint, IdempotencyKey, Job, Part
 from portal.services import audit, model_presence
 from portal.services.access import Access
@@ -31,6 +30,7 @@ from portal.services.dispatch_watch import IDEMPOTENCY_SECONDS
 from portal.services.models import catalogue
 from portal.services.ports import Clock
 from portal.services.quotas import Quotas
+from portal.services.setting_layers import standing
 
 AUTOMATIC = "automatic"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -182,14 +182,15 @@ class Acceptance:
         if request.task != Task.TEXT_TO_IMAGE:
             raise UnknownName.of("task", request.task, [task.value for task in Task])
         payload = parse_payload(request.txt2img_payload)
-        settings = session.scalar(select(User.settings).where(User.id == user_id))
+        held = standing(session, user_id)
         endpoint = _endpoint(session, user_id, request.endpoint)
         models = catalogue(session, user_id)
         resolution = resolve_txt2img(
             payload,
             models,
             model=request.model,
-            settings=settings,
+            settings=held.values,
+            locked=held.locks,
             draw=self._draw,
             answering=answering,
         )

@@ -18,6 +18,7 @@ from portal.services.ports import Clock, Secrets
 from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
+from portal.services.setting_levels import SettingLevels
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.trail import Trail
@@ -48,6 +49,7 @@ class Services:
     quotas: Quotas
     styles: Styles
     own_settings: OwnSettings
+    setting_levels: SettingLevels
     work: Work
 
     def start(self) -> None:

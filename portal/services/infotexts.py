@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
-
 from atelier import pasting
 from atelier.pasting import Pasted
 from portal.db.base import Database
-from portal.db.identity import User
 from portal.services.callers import Caller
 from portal.services.models import catalogue
+from portal.services.setting_layers import standing
 
 
 def read(database: Database, caller: Caller, text: str) -> tuple[dict[str, object], Pasted]:
     """(the entries, what they set) of an infotext, as `caller` would paste it. Any text can be read."""
     with database.reading() as session:
-        settings = session.scalar(select(User.settings).where(User.id == caller.user_id))
+        settings = standing(session, caller.user_id).values
         known = catalogue(session, caller.user_id)
-    return pasting.paste(text, catalogue=known, settings=settings or {})
+    return pasting.paste(text, catalogue=known, settings=settings)

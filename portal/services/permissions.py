@@ -48,6 +48,7 @@ REGISTRY: tuple[Permission, ...] = (
     Permission("teams.manage", "studio", "medium", "Make teams, and say who belongs to them."),
     Permission("access.manage", "studio", "high", "Say who may use which endpoint and which model."),
     Permission("quotas.manage", "studio", "medium", "Say how much each may use."),
+    Permission("settings.manage", "studio", "medium", "Set and lock settings for everybody and for teams."),
     Permission("audit.read", "studio", "high", "Read the audit trail."),
 )
 

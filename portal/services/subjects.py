@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from atelier.contract.errors import InvalidRequest
 from portal.db.identity import User
+from portal.db.preferences import SettingsVersion
 from portal.db.rights import AccessRule, Quota, Team
 from portal.domain.access import EVERYBODY, SubjectKind
 from portal.services.rights import role_names
@@ -14,7 +15,7 @@ from portal.services.rights import role_names
 
 def forget(session: Session, kind: SubjectKind, subject: str) -> None:
     """Take what is made for somebody who is being deleted away, in the caller's transaction."""
-    for table in (AccessRule, Quota):
+    for table in (AccessRule, Quota, SettingsVersion):
         session.execute(delete(table).where(table.subject_kind == kind.value, table.subject == subject))
 
 

@@ -96,7 +96,7 @@ def embeddings(caller: Reader, services: ServicesOf) -> dict[str, dict[str, Any]
 
 
 def _family_in_use(caller: Caller, services: Services) -> str:
-    chosen = services.identity.user(caller.user_id).settings.get("sd_model_checkpoint")
+    chosen = services.own_settings.shown(caller).get("sd_model_checkpoint")
     checkpoints = services.work.desk.records(Wanted(ModelKind.CHECKPOINT), caller)
     used = (each for each in checkpoints if (each.model.answers_to(chosen) if chosen else each.standard))
     return next((_base(each.model.family) for each in used), "")
