@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from sqlalchemy.exc import IntegrityError
+
 from portal.db.base import Database
 from portal.db.work import Lease
 from portal.services.changes import WORK, Changes
@@ -44,14 +46,17 @@ class Leadership:
         now = self._clock.now()
         if now < self._sure_until - LEASE_SECONDS / 2:
             return True
-        with self._database.session() as session:
-            row = session.get(Lease, LEADER, with_for_update=True)
-            if row is None:
-                session.add(Lease(name=LEADER, holder=self._holder, until=now + LEASE_SECONDS))
-            elif row.holder == self._holder or row.until < now:
-                row.holder, row.until = self._holder, now + LEASE_SECONDS
-            else:
-                return False
+        try:
+            with self._database.session() as session:
+                row = session.get(Lease, LEADER, with_for_update=True)
+                if row is None:
+                    session.add(Lease(name=LEADER, holder=self._holder, until=now + LEASE_SECONDS))
+                elif row.holder == self._holder or row.until < now:
+                    row.holder, row.until = self._holder, now + LEASE_SECONDS
+                else:
+                    return False
+        except IntegrityError:
+            return False  # somebody else was faster to write the very first lease
         self._sure_until = now + LEASE_SECONDS
         return True
 

@@ -386,6 +386,23 @@ def test_only_one_process_leads_and_another_takes_over_when_it_stops_renewing(st
     assert first.held()
 
 
+def test_of_processes_that_start_at_the_same_moment_one_leads_and_none_stumbles(studio: Studio) -> None:
+    together = threading.Barrier(4)
+    leads: list[bool] = []
+
+    def start(leadership: Leadership) -> None:
+        together.wait()
+        leads.append(leadership.held())
+
+    candidates = [Leadership(studio.database, studio.clock) for _ in range(4)]
+    threads = [threading.Thread(target=start, args=(each,)) for each in candidates]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(leads) == [False, False, False, True]
+
+
 def test_a_result_that_points_outside_its_attempt_is_no_result(studio: Studio) -> None:
     ann = studio.user("ann")
     job_id = studio.submit(ann)
