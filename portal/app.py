@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
 from atelier.processes import exit_with_parent
-from portal.api import errors, files, health
+from portal.api import errors, files, health, metrics
 from portal.api.gate import Gate
 from portal.api.sdapi import lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
@@ -49,6 +49,7 @@ from portal.settings import Settings, load
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
+    metrics.router,
     login.router,
     admin.router,
     people.router,
@@ -101,7 +102,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(Gate, settings=services.settings, shapes=SHAPES)],
+        middleware=[Middleware(Gate, settings=services.settings, shapes=SHAPES, metrics=services.metrics)],
     )
     app.state.services = services
     errors.install(app, SHAPES)

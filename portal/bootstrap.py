@@ -38,6 +38,7 @@ from portal.services.intake import Intake
 from portal.services.invitations import Invitations
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
+from portal.services.metrics import Metrics
 from portal.services.model_desk import ModelDesk
 from portal.services.model_folders import ModelFolders
 from portal.services.model_uploads import Uploads
@@ -139,6 +140,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         own_settings=OwnSettings(levels),
         setting_levels=levels,
         work=work,
+        metrics=Metrics(database, accepted=lambda: work.acceptance.accepted, leads=lambda: work.loop.leading),
     )
 
 

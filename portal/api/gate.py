@@ -4,6 +4,7 @@ answer hardened.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
@@ -15,6 +16,7 @@ from atelier.contract.errors import AtelierError, InvalidRequest, NotPermitted, 
 from portal.api.arrival import Arrival, arrival_of, known_host
 from portal.api.errors import Shape, respond, unexpected
 from portal.services.failures import failure
+from portal.services.metrics import Metrics
 from portal.settings import Settings
 
 PROBES = ("/healthz", "/readyz")
@@ -46,16 +48,20 @@ HEADERS = {
 class Gate:
     """ASGI middleware, the outermost: nothing reaches a route without an Arrival in `request.state`."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, shapes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, shapes: Mapping[str, Shape], metrics: Metrics
+    ) -> None:
         self._app = app
         self._settings = settings
         self._shapes = shapes
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began = time.perf_counter()
         arrival = arrival_of(scope, self._settings)
         scope.setdefault("state", {}).update(arrival=arrival, cookies=[])
         request = Request(scope)
@@ -72,6 +78,10 @@ class Gate:
             if hardened.started:
                 raise
             await unexpected(request, error, self._shapes, failure(error))(scope, receive, hardened)
+        finally:
+            if hardened.began is not None:
+                route = getattr(scope.get("route"), "path", None)
+                self._metrics.answered(route, scope["method"], hardened.status, hardened.began - began)
 
     def _check(self, request: Request, arrival: Arrival) -> None:
         if request.url.path in PROBES:
@@ -104,10 +114,13 @@ class _Hardened:
         self._arrival = arrival
         self._cookies = cookies
         self.started = False
+        self.status = 0
+        self.began: float | None = None
+        """When the answer began, by time.perf_counter."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
+            self.started, self.began, self.status = True, time.perf_counter(), message["status"]
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)

@@ -4,6 +4,7 @@ answer leaves.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -72,6 +73,9 @@ class Acceptance:
         self._quotas = quotas
         self._limits = limits or Limits()
         self._draw = draw
+        self._counted = itertools.count(1)
+        self.accepted = 0
+        """Jobs accepted since this process started."""
 
     def accept(
         self,
@@ -112,6 +116,7 @@ class Acceptance:
             if known is None:
                 raise
             return known
+        self.accepted = next(self._counted)
         self._changes.notify(WORK)
         return job_id
 

@@ -13,6 +13,7 @@ from portal.services.credentials import Credentials
 from portal.services.departures import Departures
 from portal.services.identity import Identity
 from portal.services.invitations import Invitations
+from portal.services.metrics import Metrics
 from portal.services.own_settings import OwnSettings
 from portal.services.ports import Clock, Secrets
 from portal.services.quotas import Quotas
@@ -51,6 +52,7 @@ class Services:
     own_settings: OwnSettings
     setting_levels: SettingLevels
     work: Work
+    metrics: Metrics
 
     def start(self) -> None:
         """Begin what runs beside the requests."""

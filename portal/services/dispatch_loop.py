@@ -60,6 +60,11 @@ class Leadership:
         self._sure_until = now + LEASE_SECONDS
         return True
 
+    @property
+    def sure(self) -> bool:
+        """Whether this process holds the lease by its own clock; asks no database."""
+        return self._clock.now() < self._sure_until
+
     def give_up(self) -> None:
         """Let another process lead at once."""
         with self._database.session() as session:
@@ -105,6 +110,11 @@ class DispatchLoop:
         self._wake = threading.Event()
         self._look = threading.Event()
         self._threads: list[threading.Thread] = []
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process is the one that dispatches."""
+        return self._leadership.sure
 
     def start(self) -> None:
         """Begin. Endpoints of the database are given to the fleet first."""
