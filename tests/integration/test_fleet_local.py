@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from atelier.contract.errors import WorkerUnavailable, WorkReturned
+from portal.adapters.local import worker_process
 from portal.adapters.local.fleet import LocalFleet
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.worker_process import Launch
@@ -158,6 +159,22 @@ def test_a_killed_worker_is_replaced(yard: Yard) -> None:
     os.kill(child.pid, signal.SIGKILL)
     assert eventually(yard.state(EndpointState.FAILED), within=20)
     assert eventually(yard.state(EndpointState.IN_SERVICE), within=20)
+
+
+def test_a_worker_that_had_served_long_is_replaced_soon_however_often_it_is_killed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_process, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(worker_process, "LONGEST_PAUSE", 0.1)
+    yard.fleet.create(EndpointSpec("e"))
+    for _ in range(3):
+        eventually(yard.state(EndpointState.IN_SERVICE), within=60)
+        [child] = [each for each in psutil.Process().children() if "worker.py" in " ".join(each.cmdline())]
+        eventually(lambda it=child: time.time() - it.create_time() > 0.2, within=60)
+        os.kill(child.pid, signal.SIGKILL)
+        eventually(yard.state(EndpointState.FAILED), within=60)
+    said = [record.getMessage() for record in caplog.records if "another starts" in record.getMessage()]
+    assert len(said) == 3 and all("another starts in 0.05 s" in each for each in said)
 
 
 def test_a_worker_that_cannot_start_says_why_refuses_what_waits_and_recovers_by_itself(yard: Yard) -> None:

@@ -141,11 +141,16 @@ class WorkerProcess:
     def _supervise(self) -> None:
         pause = FIRST_PAUSE
         while self._wait_until_wanted():
+            began = time.monotonic()
             failure = self._live()
-            if failure is None:
+            if failure is None or time.monotonic() - began >= LONGEST_PAUSE:
+                # Only lives that end soon, one after another, are worth waiting longer and longer for.
                 pause = FIRST_PAUSE
+            if failure is None:
                 continue
-            log.warning("the worker of endpoint %s ended: %s", self._spec.name, failure)
+            log.warning(
+                "the worker of endpoint %s ended, another starts in %g s: %s", self._spec.name, pause, failure
+            )
             self._set(EndpointStatus(EndpointState.FAILED, 0, failure))
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, pause)
