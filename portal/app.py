@@ -43,6 +43,7 @@ from portal.pages import admin, docs, join, login, people
 from portal.pages import audit as audit_page
 from portal.pages import endpoints as endpoints_page
 from portal.pages import models as models_page
+from portal.pages import settings as settings_page
 from portal.pages.rendering import as_page
 from portal.services.container import Services
 from portal.settings import Settings, load
@@ -55,6 +56,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     people.router,
     access_page.router,
     endpoints_page.router,
+    settings_page.router,
     audit_page.router,
     join.router,
     models_page.router,

@@ -203,3 +203,42 @@ def test_a_form_of_another_site_changes_nothing(desk: Desk) -> None:
     for path, form in (("users", {"username": "eve", "password": PASSWORD}), ("teams", {"name": "Evil"})):
         assert desk.client.post(f"/portal/{path}", data=form, headers=foreign).status_code == 403
     assert desk.services.teams.listed() == [] and len(desk.services.identity.users()) == 2
+
+
+def test_settings_are_set_locked_found_and_undone_on_the_page(desk: Desk) -> None:
+    assert "Nothing was ever changed here." in desk.get("settings")
+    shown = desk.post("settings", key="CLIP_stop_at_last_layers", value="2")
+    assert "holds from the next request" in shown and 'value="2"' in shown
+    desk.post("settings", scope="platform", key="eta_noise_seed_delta", value="31337")
+    locked = desk.post("settings", scope="platform", key="eta_noise_seed_delta", what="lock")
+    assert "Set free" in locked
+    mine = desk.get("settings?search=ensd+delta") + desk.get("settings?search=noise_seed")
+    assert "No setting is called so." in mine and "31337" in mine and "locked" in mine
+    refused = desk.post("settings", 409, key="eta_noise_seed_delta", value="1")
+    assert "locked" in refused
+    desk.log_in("ann")
+    assert "everybody" not in re.findall(r"<option[^>]*>([^<]*)", desk.get("settings"))
+    assert "31337" in desk.get("settings?search=noise_seed")
+    for scope in ("platform", "none"):
+        desk.post("settings", 403, scope=scope, key="eta_noise_seed_delta", value="1")
+        assert desk.client.get(f"/portal/settings?scope={scope}").status_code == 403
+    desk.log_in("root")
+    desk.post("settings", scope="platform", key="eta_noise_seed_delta", what="free")
+    undone = desk.post("settings/undo", scope="platform", version="0")
+    assert "as they were then" in undone and "31337" not in undone
+    assert "back to version 0" in undone
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "said"),
+    [
+        ({"key": "CLIP_stop_at_last_layers", "value": "many"}, 422, "is no number"),
+        ({"key": "CLIP_stop_at_last_layers", "value": "99"}, 422, "CLIP_stop_at_last_layers"),
+        ({"key": "no_such_setting", "value": "1"}, 422, "no_such_setting"),
+        ({"scope": "none", "key": "eta", "value": "1"}, 404, "no such"),
+    ],
+)
+def test_a_setting_that_cannot_be_kept_is_said(
+    desk: Desk, form: dict[str, str], status: int, said: str
+) -> None:
+    assert said in desk.post("settings", status, **form)
