@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from atelier.contract.errors import AtelierError
-from portal.cli import doctor, endpoints, models, process, styles, trail, users
+from portal.cli import backups, doctor, endpoints, models, process, styles, trail, users
 
-GROUPS = (process, users, models, styles, endpoints, trail, doctor)
+GROUPS = (process, users, models, styles, endpoints, trail, backups, doctor)
 
 
 def parser() -> argparse.ArgumentParser:
