@@ -52,14 +52,14 @@ class Subject:
     teams: frozenset[str]
     roles: frozenset[str]
 
-    def meant_by(self, rule: Rule) -> bool:
-        """Whether the rule is about them."""
+    def meant_by(self, kind: SubjectKind, name: str) -> bool:
+        """Whether what is made for that subject is made for them."""
         return {
-            SubjectKind.USER: rule.subject == self.user_id,
-            SubjectKind.TEAM: rule.subject in self.teams,
-            SubjectKind.ROLE: rule.subject in self.roles,
+            SubjectKind.USER: name == self.user_id,
+            SubjectKind.TEAM: name in self.teams,
+            SubjectKind.ROLE: name in self.roles,
             SubjectKind.EVERYBODY: True,
-        }[rule.subject_kind]
+        }[kind]
 
 
 def may_use(subject: Subject, rules: Iterable[Rule]) -> bool:
@@ -69,7 +69,7 @@ def may_use(subject: Subject, rules: Iterable[Rule]) -> bool:
     said. Where anybody is allowed by name, only who is allowed may.
     """
     rules = list(rules)
-    meant = [rule for rule in rules if subject.meant_by(rule)]
+    meant = [rule for rule in rules if subject.meant_by(rule.subject_kind, rule.subject)]
     if any(rule.effect is Effect.DENY for rule in meant):
         return False
     allowing = [rule for rule in rules if rule.effect is Effect.ALLOW]

@@ -56,6 +56,11 @@ _TABLE: dict[PartState, dict[PartEvent, PartState]] = {
 }
 
 
+UNFINISHED_PARTS = tuple(state.value for state in PartState if not state.final)
+UNFINISHED_JOBS = tuple(state.value for state in JobState if not state.final)
+"""As they stand in the database."""
+
+
 def after(state: PartState, event: PartEvent) -> PartState:
     """The state `event` leads to; the same state where it means nothing. Final states are never left."""
     return _TABLE.get(state, {}).get(event, state)

@@ -23,6 +23,7 @@ from atelier.resolve import Resolution, parse_payload, resolve_txt2img
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
 from portal.db.work import Endpoint, IdempotencyKey, Job, Part
+from portal.domain.states import UNFINISHED_JOBS
 from portal.services import audit, model_presence
 from portal.services.access import Access
 from portal.services.callers import Caller
@@ -36,7 +37,6 @@ from portal.services.setting_layers import standing
 AUTOMATIC = "automatic"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON writes it; an even number of backslashes before it is text about it."""
-UNFINISHED = tuple(state.value for state in JobState if not state.final)
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,12 @@ class Acceptance:
 
     def _leave_room(self, session: Session, user_id: str) -> None:
         own = (
-            session.scalar(select(func.count()).where(Job.owner_id == user_id, Job.state.in_(UNFINISHED)))
+            session.scalar(
+                select(func.count()).where(Job.owner_id == user_id, Job.state.in_(UNFINISHED_JOBS))
+            )
             or 0
         )
-        everybody = session.scalar(select(func.count()).where(Job.state.in_(UNFINISHED))) or 0
+        everybody = session.scalar(select(func.count()).where(Job.state.in_(UNFINISHED_JOBS))) or 0
         if own >= self._limits.per_user or everybody >= self._limits.altogether:
             whose = (
                 f"You have {own} unfinished jobs"

@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from atelier.contract.errors import InvalidRequest, NotFound, NotPermitted
 from atelier.contract.parts import ResolvedPart
 from portal.db.base import Database, new_id
-from portal.db.identity import User
 from portal.db.rights import AccessRule
 from portal.db.work import Endpoint, Model, Part
 from portal.domain.access import (
@@ -19,7 +18,6 @@ from portal.domain.access import (
     Effect,
     ObjectKind,
     Rule,
-    Subject,
     SubjectKind,
     may_use,
 )
@@ -28,8 +26,7 @@ from portal.services.audit import Actor
 from portal.services.changes import WORK, Changes
 from portal.services.ports import Clock
 from portal.services.rights import permissions_of
-from portal.services.subjects import Subjects
-from portal.services.teams import teams_of
+from portal.services.subjects import Subjects, subject_of
 
 Rules = dict[tuple[ObjectKind, str], list[Rule]]
 
@@ -59,10 +56,8 @@ class Access:
         self._free = not any(self._rules.values())
         if self._free:
             return
-        user = session.get(User, user_id)
-        roles = user.roles if user else ()
-        self._free = UNLIMITED in permissions_of(session, roles)
-        self._subject = Subject(user_id, teams_of(session, user_id), frozenset(roles))
+        self._subject = subject_of(session, user_id)
+        self._free = UNLIMITED in permissions_of(session, self._subject.roles)
 
     @property
     def unlimited(self) -> bool:

@@ -15,7 +15,7 @@ from atelier.contract.timeline import PHASES
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Job, Part, Picture
-from portal.services.accept import UNFINISHED
+from portal.domain.states import UNFINISHED_JOBS
 from portal.services.callers import Caller
 from portal.services.grids import Grids
 from portal.services.ports import Clock
@@ -270,7 +270,7 @@ def _steps(part: Part) -> int:
 
 def _states(wanted: str) -> tuple[str, ...]:
     if wanted == ACTIVE:
-        return UNFINISHED
+        return UNFINISHED_JOBS
     if wanted not in {each.value for each in JobState}:
         raise InvalidRequest(f"There is no job state {wanted[:40]!r}. Known: active, {', '.join(JobState)}.")
     return (wanted,)

@@ -18,7 +18,7 @@ from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.work import Attempt, Job, Part, Picture
-from portal.domain.states import after, on_action, outranks, tells_worker
+from portal.domain.states import UNFINISHED_PARTS, after, on_action, outranks, tells_worker
 from portal.services import audit
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
@@ -56,7 +56,7 @@ class Actions:
             select(Job.id)
             .join(User, User.id == Job.owner_id)
             .join(Part, Part.job_id == Job.id)
-            .where(User.disabled, Part.state.in_(_UNFINISHED), Part.action.is_(None))
+            .where(User.disabled, Part.state.in_(UNFINISHED_PARTS), Part.action.is_(None))
         )
         with self._database.reading() as session:
             jobs = set(session.scalars(query))
@@ -155,11 +155,8 @@ def _lost() -> Select[Any]:
     return (
         select(Attempt)
         .join(Part, Part.id == Attempt.part_id)
-        .where(Part.state.in_(_UNFINISHED), Attempt.outcome == LOST)
+        .where(Part.state.in_(UNFINISHED_PARTS), Attempt.outcome == LOST)
     )
-
-
-_UNFINISHED = tuple(state.value for state in PartState if not state.final)
 
 
 def controlled(session: Session, caller: Caller, job_id: str) -> Job:

@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session, undefer
 from atelier import modelcard
 from atelier.contract import families, keys
 from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
-from atelier.contract.jobs import PartState
 from atelier.contract.models import ModelKind
 from atelier.resolve import naming
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Model, Part, RetiredBlob
 from portal.domain.access import ObjectKind
+from portal.domain.states import UNFINISHED_PARTS
 from portal.services import audit, model_previews
 from portal.services.access import forget_object
 from portal.services.callers import Caller
@@ -27,8 +27,6 @@ from portal.services.model_notes import Notes
 from portal.services.model_views import Details, Record, Wanted, closed_to, matches, records_of
 from portal.services.models import Models, check_sayable, reference
 from portal.services.ports import Clock
-
-UNFINISHED = [state.value for state in PartState if not state.final]
 
 
 @dataclass(frozen=True)
@@ -298,5 +296,7 @@ def _named(session: Session, sha256: str) -> bool:
 
 
 def _needed(session: Session, sha256: str) -> bool:
-    query = select(Part.id).where(Part.state.in_(UNFINISHED), cast(Part.resolved, Text).contains(sha256))
+    query = select(Part.id).where(
+        Part.state.in_(UNFINISHED_PARTS), cast(Part.resolved, Text).contains(sha256)
+    )
     return session.scalar(query.limit(1)) is not None

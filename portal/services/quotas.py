@@ -9,21 +9,18 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from atelier.contract.errors import InvalidRequest, NotFound, QuotaExceeded
-from atelier.contract.jobs import JobState, PartState
 from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.rights import Quota as QuotaRow
 from portal.db.work import Attempt, Job, Part, Picture
-from portal.domain.access import EVERYBODY, Effect, Rule, Subject, SubjectKind
+from portal.domain.access import EVERYBODY, SubjectKind
 from portal.domain.quotas import DAY, NAMES, Quota, Usage, effective, exceeded, midnight
+from portal.domain.states import UNFINISHED_JOBS, UNFINISHED_PARTS
 from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.ports import Clock
-from portal.services.subjects import Subjects
-from portal.services.teams import teams_of
+from portal.services.subjects import Subjects, subject_of
 
-UNFINISHED_JOBS = tuple(state.value for state in JobState if not state.final)
-UNFINISHED_PARTS = tuple(state.value for state in PartState if not state.final)
 _WORDS = {
     "unfinished_jobs": "You have {used:,} unfinished jobs, and may have {limit:,}. Wait for one to end.",
     "pictures_a_day": "That would be more than the {limit:,} pictures you may have made in a day; today it "
@@ -134,13 +131,11 @@ def _quota(session: Session, user_id: str) -> Quota:
     rows = session.scalars(select(QuotaRow)).all()
     if not rows:
         return Quota()
-    user = session.get(User, user_id)
-    roles = frozenset(user.roles) if user else frozenset()
-    subject = Subject(user_id, teams_of(session, user_id), roles)
+    subject = subject_of(session, user_id)
     meant = [
         (SubjectKind(row.subject_kind), _limits(row))
         for row in rows
-        if subject.meant_by(Rule(SubjectKind(row.subject_kind), row.subject, Effect.ALLOW))
+        if subject.meant_by(SubjectKind(row.subject_kind), row.subject)
     ]
     return effective(meant)
 

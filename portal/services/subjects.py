@@ -8,9 +8,16 @@ from sqlalchemy.orm import Session
 from atelier.contract.errors import InvalidRequest
 from portal.db.identity import User
 from portal.db.preferences import SettingsVersion
-from portal.db.rights import AccessRule, Quota, Team
-from portal.domain.access import EVERYBODY, SubjectKind
+from portal.db.rights import AccessRule, Membership, Quota, Team
+from portal.domain.access import EVERYBODY, Subject, SubjectKind
 from portal.services.rights import role_names
+
+
+def subject_of(session: Session, user_id: str) -> Subject:
+    """A user as rules and quotas see them."""
+    user = session.get(User, user_id)
+    teams = session.scalars(select(Membership.team_id).where(Membership.user_id == user_id))
+    return Subject(user_id, frozenset(teams), frozenset(user.roles if user else ()))
 
 
 def forget(session: Session, kind: SubjectKind, subject: str) -> None:

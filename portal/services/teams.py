@@ -105,11 +105,6 @@ class Teams:
             audit.record(session, actor, "team.delete", f"team:{team.name}")
 
 
-def teams_of(session: Session, user_id: str) -> frozenset[str]:
-    """The ids of the teams a user belongs to."""
-    return frozenset(session.scalars(select(Membership.team_id).where(Membership.user_id == user_id)))
-
-
 def _set_members(session: Session, team: Team, names: Collection[str]) -> tuple[set[str], set[str]]:
     """Let exactly the users `names` belong to the team; who joined and who left."""
     wanted = {name.strip().lower() for name in names}

@@ -21,7 +21,8 @@ from atelier.contract.errors import (
 from atelier.contract.jobs import JobRequest, JobState
 from portal.db.audit import AuditEntry
 from portal.db.work import IdempotencyKey, Job, Part
-from portal.services import accept, audit
+from portal.domain.states import UNFINISHED_JOBS
+from portal.services import audit
 from portal.services.accept import Limits
 from tests.jobs_studio import PAYLOAD, Studio
 
@@ -195,4 +196,4 @@ def test_lists_are_the_callers_own_newest_first_and_go_on_from_a_cursor(studio: 
     assert studio.work.jobs.listed(ann, state="failed")[0] == []
     with pytest.raises(InvalidRequest):
         studio.work.jobs.listed(ann, state="asleep")
-    assert accept.UNFINISHED == ("queued", "waking", "running")
+    assert UNFINISHED_JOBS == ("queued", "waking", "running")
