@@ -201,8 +201,7 @@ def test_eight_requests_at_once_share_their_forwards_and_equal_single_pictures(
     parts = {f"mix-{n}": a_part(checkpoint=tiny, steps=20, **each) for n, each in enumerate(MIXED)}
     together = side_by_side(another, parts)
     assert another.stop() == 0
-    # 20 where all come at once, 160 where none share; on a busy machine they come one by one.
-    assert another.state().forwards < 120
+    assert another.state().forwards <= 30
     for name in ("mix-1", "mix-2", "mix-3"):
         single = worker.run(parts[name], f"{name}-alone")
         assert numpy.abs(pixels(worker, together[name]) - pixels(worker, single)).max() <= 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import numpy
+import psutil
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -197,10 +199,28 @@ def pixels(worker: Worker, result: PartResult, index: int = 0) -> Any:
 
 
 def side_by_side(worker: Worker, parts: dict[str, ResolvedPart]) -> dict[str, PartResult]:
-    """Run parts at the same time."""
+    """Run parts at the same time: the worker is held until all requests have been sent, so that they reach it
+    together however busy the machine is.
+    """
     bodies = {name: worker.body(part, name) for name, part in parts.items()}
+    sent = threading.Semaphore(0)
+
+    def trace(event: str, _info: object) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.release()
+
+    process = psutil.Process(worker.child.pid)
     with ThreadPoolExecutor(len(bodies)) as threads:
-        answers = {name: threads.submit(worker.invoke, body) for name, body in bodies.items()}
+        process.suspend()
+        try:
+            answers = {
+                name: threads.submit(worker.invoke, body, extensions={"trace": trace})
+                for name, body in bodies.items()
+            }
+            all_sent = all(sent.acquire(timeout=60) for _ in bodies)
+        finally:
+            process.resume()
+    assert all_sent
     for answer in answers.values():
         assert answer.result().status_code == 200, answer.result().text
     return {name: worker.result(answer.result().json()["result"]) for name, answer in answers.items()}
