@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
+from sqlalchemy import select
 
 from atelier.contract.jobs import JobView
+from portal.db.work import Job, Part
+from portal.services import audit
+from portal.services.ports import EndpointSpec, EndpointState
 from tests.live_portal import SMALL, LivePortal
+from tests.waiting import eventually
 
 PLOT: dict[str, Any] = {
     "script_name": "x/y/z plot",
@@ -55,6 +61,30 @@ def test_a_plot_shows_its_grid_and_on_demand_its_pictures(live: LivePortal) -> N
         f"Steps: {steps}, " in text for steps, text in zip((1, 2, 1, 2), info["infotexts"][1:], strict=True)
     ]
     assert info["infotexts"] == [image.info["parameters"] for image in found]
+
+
+def test_the_cells_of_a_plot_are_made_by_several_workers_and_are_what_one_makes(live: LivePortal) -> None:
+    wide = {"x_type": "Seed", "x_values": "1-6", "include_lone_images": True}
+    plot = {"steps": 8, "script_name": "x/y/z plot", "script_args": wide}
+    one, _ = answered(live, **plot)
+    endpoints = live.services.work.endpoints
+    endpoints.update(audit.SYSTEM, "local", {"slots": 1})
+    endpoints.create(audit.SYSTEM, EndpointSpec("second", slots=1))
+    try:
+        eventually(lambda: endpoints.get("second").status.state is EndpointState.IN_SERVICE, within=240)
+        several, info = answered(live, **plot)
+        with live.services.database.reading() as session:
+            newest = session.scalars(select(Job.id).order_by(Job.id.desc()).limit(1)).one()
+            used = Counter(session.scalars(select(Part.endpoint).where(Part.job_id == newest)))
+    finally:
+        endpoints.update(audit.SYSTEM, "local", {"slots": EndpointSpec("").slots})
+        eventually(lambda: endpoints.get("second").in_flight == 0, within=60)
+        endpoints.delete(audit.SYSTEM, "second")
+    assert info["all_seeds"] == [1, 2, 3, 4, 5, 6]
+    assert used.keys() == {"local", "second"} and used.total() == 6
+    for mine, alone in zip(several, one, strict=True):
+        levels = ImageChops.difference(mine.convert("RGB"), alone.convert("RGB")).getextrema()
+        assert max(high for _, high in levels) <= 1, levels
 
 
 def test_prompts_of_a_list_make_a_picture_each_without_a_grid(live: LivePortal) -> None:
