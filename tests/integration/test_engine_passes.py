@@ -394,7 +394,7 @@ def test_an_adaptive_sampler_shares_no_forward_with_other_pictures(engine: Engin
     together = [handle.result(PATIENCE).pictures for handle in handles]
     assert max(shape[0] for shape in seen.unets()) == 4
     alone = made(engine, part(sampler="DPM adaptive", seeds=(1,), steps=3))[0]
-    assert np.array_equal(alone, together[0][0].pixels)
+    assert worst(alone, together[0][0].pixels) <= 1  # the two may be decoded together
 
 
 @pytest.mark.parametrize("sampler", [each.name for each in SAMPLERS])

@@ -36,6 +36,7 @@ def answer(body):
 bodies = [{"prompt": ["a dog", "a cat"], **small}, {"inputs": "a dog", "parameters": small}]
 with ThreadPoolExecutor(2) as threads:
     answers = list(threads.map(answer, bodies))
+answers.append(answer(bodies[1]))  # alone: what shares a batch moves a pixel by one
 try:
     answer({"prompt": 3})
 except Exception as error:
@@ -105,7 +106,7 @@ def test_the_vae_of_an_archive_decodes_its_pictures(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        [picture] = json.loads(done.stdout)[2]["generated_images"]
+        [picture] = json.loads(done.stdout)[3]["generated_images"]
         answers.append(Image.open(io.BytesIO(base64.b64decode(picture))))
     with_vae, baked, other = answers
     assert with_vae.tobytes() == baked.tobytes() != other.tobytes()
@@ -157,9 +158,9 @@ def test_an_unpacked_archive_answers_as_a_container_calls_it(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    entry, two, one, refused = json.loads(done.stdout)
+    entry, two, one, alone, refused = json.loads(done.stdout)
     assert Path(entry).is_relative_to(model_dir / "code")
-    assert [len(each["generated_images"]) for each in (two, one)] == [2, 1]
+    assert [len(each["generated_images"]) for each in (two, one, alone)] == [2, 1, 1]
     for text in two["generated_images"]:
         image = Image.open(io.BytesIO(base64.b64decode(text)))
         assert (image.format, image.size) == ("JPEG", (64, 64))
