@@ -64,7 +64,9 @@ class SchemaHooks:
 
     @hookspec
     def schema(self) -> dict[str, type[BaseModel]]:
-        """Request members this extension understands: name under `alwayson_scripts` -> its pydantic model."""
+        """Request members this extension understands: name under `alwayson_scripts` -> its pydantic
+        model. A name counts in any case.
+        """
         raise AssertionError("a specification is never called")
 
     @hookspec(firstresult=True)
@@ -75,8 +77,11 @@ class SchemaHooks:
         raise AssertionError("a specification is never called")
 
     @hookspec
-    def resolve(self, request: BaseModel, catalogue: BaseModel) -> list[dict[str, Any]]:
-        """Models the request needs from this extension's members, by (kind, name)."""
+    def resolve(self, title: str, member: BaseModel, catalogue: Catalogue) -> list[str] | None:
+        """The tags that the member `title` (in lower case) of `alwayson_scripts` stands for, each as
+        `<kind:name:...>`, where these models may be named; None if it is not this extension's. Raises
+        UnknownName for a model that is not there, ValueError with a sentence for what cannot be.
+        """
         raise AssertionError("a specification is never called")
 
     @hookspec

@@ -55,9 +55,10 @@ def ignored_fields(
     catalogue: Catalogue,
     *,
     refines: bool = False,
+    served: frozenset[str] = frozenset(),
 ) -> tuple[Ignored, ...]:
-    """Every field set to a non-default value that this request's pictures do not depend on. Raises
-    UnknownName for unknown scripts.
+    """Every field set to a non-default value that this request's pictures do not depend on. `served`: the
+    always-on scripts that extensions read, in lower case. Raises UnknownName for unknown ones.
     """
     found = [Ignored(field, reason) for field, reason in _LATER.items() if request.given(field)]
     if request.given("disable_extra_networks") and not _names_networks(request):
@@ -71,7 +72,7 @@ def ignored_fields(
         ]
     found += _sampler_fields(request, overrides, sampler)
     found += _seed_fields(request)
-    found += _scripts(request)
+    found += _scripts(request, served)
     found += [
         Ignored("styles", f"there is no style named {name[:80]!r}")
         for name in request.styles or ()
@@ -143,10 +144,12 @@ def _seed_fields(request: Txt2ImgPayload) -> list[Ignored]:
     return found
 
 
-def _scripts(request: Txt2ImgPayload) -> list[Ignored]:
+def _scripts(request: Txt2ImgPayload, served: frozenset[str]) -> list[Ignored]:
     found: list[Ignored] = []
     for title in request.alwayson_scripts or {}:
+        if title.lower() in served:
+            continue
         if title.lower() not in ALWAYS_ON_SCRIPTS:
-            raise UnknownName.of("always-on script", title, ALWAYS_ON_SCRIPTS)
+            raise UnknownName.of("always-on script", title, (*ALWAYS_ON_SCRIPTS, *sorted(served)))
         found.append(Ignored(f"alwayson_scripts.{title}", "this script is not served yet"))
     return found

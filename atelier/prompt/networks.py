@@ -70,6 +70,13 @@ def tag(kind: str, arguments: Sequence[str]) -> NetworkTag:
     )
 
 
+def written(kind: str, name: str, *numbers: float) -> str:
+    """The tag `<kind:name:number:...>`. Raises ValueError for a name that ends a tag."""
+    if {":", ">"} & set(name):
+        raise ValueError(f"{name!r} cannot be named in a tag: ':' and '>' end it. Rename it.")
+    return f"<{':'.join([kind, name, *(f'{each:g}' for each in numbers)])}>"
+
+
 def _number(given: dict[str, str], key: str, faults: list[str]) -> float | None:
     """The finite number given as `key`; None without one, with a fault if there was something else."""
     if key not in given:

@@ -19,7 +19,7 @@ from atelier.extension import Hooks
 from atelier.ignored import Ignored, ignored_fields
 from atelier.prompt import comments, styles
 from atelier.prompt.spoken import Spoken, plans
-from atelier.resolve import naming, passes, tags
+from atelier.resolve import members, naming, passes, tags
 from atelier.resolve.params import extra_params, omitted
 from atelier.resolve.ranges import common_numbers, seeds, size_warnings
 from atelier.resolve.sampling import engine_settings, sampling
@@ -51,6 +51,8 @@ def resolved(
     """
     overrides = checked_overrides(request.override_settings or {})
     effective = {**settings, **overrides}
+    spoken_for = members.applied(request, catalogue, hooks)
+    request = spoken_for.request
     base, vae = _models(catalogue, model, overrides, settings)
     sampler, scheduler = sampling(request.sampler_name or request.sampler_index or "Euler", request.scheduler)
     engine = engine_settings(request, effective)
@@ -85,11 +87,13 @@ def resolved(
     common["embeddings"] = naming.embeddings(catalogue, said, engine)
     common["extra_params"] = extra_params(request, effective, first, said, common["embeddings"], hooks)
     parts = tuple(ResolvedPart.model_validate(common | each) for each in numbers)
-    ignored = ignored_fields(request, overrides, sampler, catalogue, refines=refined is not None)
+    ignored = ignored_fields(
+        request, overrides, sampler, catalogue, refines=refined is not None, served=spoken_for.understood
+    )
     told = first_tags.warnings + (second_tags.warnings if second else ())
     told += naming.vae_warnings(catalogue, effective, _checkpoints(first))
     warnings = (*dict.fromkeys(told), *size_warnings((common["width"], common["height"]), base))
-    return Resolved(parts, warnings, ignored, texts.styles)
+    return Resolved(parts, warnings, (*ignored, *spoken_for.ignored), texts.styles)
 
 
 def _checkpoints(part: ResolvedPart) -> list[ModelRef]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from atelier.contract.errors import UnknownName
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
 from atelier.contract.parts import NetworkUse, ResolvedPart
 from atelier.extension import TagMeaning, hookimpl
@@ -13,6 +16,48 @@ from atelier.prompt import networks
 KIND = "lora"
 _NO_ALIASES = ("none", "addams")
 """Names that too many trainers left standing to mean one file."""
+
+
+class Lora(BaseModel):
+    """A LoRA named outside the prompt: what `<lora:name:te:unet:dyn>` says. `unet` None: as strong as `te`;
+    `dyn`: the rank it is cut to, None for all of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=200)
+    te: float = 1.0
+    unet: float | None = None
+    dyn: int | None = Field(default=None, ge=1)
+
+
+class Loras(BaseModel):
+    """`alwayson_scripts.lora`: the LoRAs of a request, beside those that its prompt names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    args: list[Lora] = Field(default=[], max_length=32)
+
+
+@hookimpl
+def schema() -> dict[str, type[BaseModel]]:
+    """The member `lora`."""
+    return {KIND: Loras}
+
+
+@hookimpl
+def resolve(title: str, member: BaseModel, catalogue: Catalogue) -> list[str] | None:
+    """A tag for each LoRA of the member. Raises UnknownName for one that is not there."""
+    if title != KIND or not isinstance(member, Loras):
+        return None
+    return [_tag(each, catalogue) for each in member.args]
+
+
+def _tag(asked: Lora, catalogue: Catalogue) -> str:
+    if find(catalogue, asked.name) is None:
+        raise UnknownName.of("LoRA", asked.name, (each.name for each in catalogue.of_kind(ModelKind.LORA)))
+    rank = [] if asked.dyn is None else [asked.dyn]
+    return networks.written(KIND, asked.name, asked.te, asked.te if asked.unet is None else asked.unet, *rank)
 
 
 @hookimpl

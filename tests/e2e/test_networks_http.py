@@ -69,6 +69,19 @@ def test_search_and_replace_plots_the_weights_of_a_lora_and_a_lora_against_anoth
     assert info["atelier"]["warnings"] == []
 
 
+def test_a_lora_named_beside_the_prompt_makes_the_picture_of_its_tag(studio: LivePortal) -> None:
+    member = {"lora": {"args": [{"name": "lora_a", "te": 0.5, "unet": 0.9}]}}
+    [beside], told = drawn(studio, prompt="a circle", alwayson_scripts=member)
+    [tagged], info = drawn(studio, prompt="a circle <lora:lora_a:0.5:0.9>")
+    [plain], _ = drawn(studio, prompt="a circle")
+    assert apart(beside, tagged) <= 1 and apart(beside, plain) > 8
+    assert told["infotexts"] == info["infotexts"]
+    assert told["atelier"]["ignored"] == []
+    member["lora"]["args"][0]["name"] = "lora_x"
+    refused = studio.program().post("/sdapi/v1/txt2img", json={**SMALL, "alwayson_scripts": member})
+    assert refused.status_code == 422 and "no LoRA named 'lora_x'" in refused.text
+
+
 def test_a_picture_pastes_into_the_same_picture_after_its_lora_was_renamed(studio: LivePortal) -> None:
     root = studio.person("root")
     prompt = "a circle <lora:lora_a:0.8>"

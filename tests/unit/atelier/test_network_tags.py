@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from atelier import extension, infotext
+from atelier.contract.errors import InvalidRequest, UnknownName
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
 from atelier.contract.parts import ResolvedPart
 from atelier.resolve import Resolution, resolve_txt2img
@@ -27,6 +28,7 @@ STUDIO = Catalogue(
         lora("two", "2222222222", "shared"),
         lora("three", "3333333333", "shared"),
         lora("four", "4444444444", "none"),
+        lora("a:b", "6666666666"),
         model(ModelKind.HYPERNETWORK, "hyper.pt", "5555555555"),
     ),
     default_checkpoint="oracle",
@@ -138,3 +140,67 @@ def test_each_tag_of_a_disabled_or_mismatching_extension_is_told(
     assert [use.model.name for use in resolution.parts[0].networks] == ["hyper"]
     assert len(resolution.warnings) == 2
     assert all("<lora:" in each and "no extension in use" in each for each in resolution.warnings)
+
+
+def test_networks_named_beside_the_prompt_are_its_tags() -> None:
+    members = {
+        "LoRA": {"args": [{"name": "one", "te": 0.5}, {"name": "two", "te": 0.2, "unet": -0.7, "dyn": 4}]},
+        "hypernet": {"args": [{"name": "hyper", "strength": 0.4}]},
+    }
+    resolution = read("a cat", alwayson_scripts=members, enable_hr=True, hr_prompt="a dog", steps=2)
+    [found] = resolution.parts
+    tags = "<lora:one:0.5:0.5> <lora:two:0.2:-0.7:4> <hypernet:hyper:0.4>"
+    assert found.prompt == f"a cat {tags}"
+    assert resolution.payload.prompt == "a cat"
+    assert not resolution.warnings and not resolution.ignored
+    assert found.networks == part(f"a cat {tags}").networks
+    assert found.hires is not None and found.hires.networks == found.networks
+    assert infotext.parse(infotext.render(found, 0))["Prompt"] == f"a cat {tags}"
+
+
+@pytest.mark.parametrize(
+    ("title", "member", "said"),
+    [
+        ("lora", {"args": [{"name": "nobody"}]}, "no LoRA named 'nobody'"),
+        ("hypernet", {"args": [{"name": "hypers"}]}, "Did you mean 'hyper'"),
+        ("lora", {"args": [{"name": "one", "te": "much"}]}, "'alwayson_scripts.lora.args.0.te'"),
+        ("lora", {"args": [{"name": "one", "dyn": 0}]}, "'alwayson_scripts.lora.args.0.dyn'"),
+        ("lora", {"args": [{"name": "one", "te": float("nan")}]}, "'alwayson_scripts.lora.args.0.te'"),
+        ("lora", {"args": [{"weight": 1}]}, "'alwayson_scripts.lora.args.0.name'"),
+        ("lora", {"args": [{"name": "one"}] * 33}, "'alwayson_scripts.lora.args'"),
+        ("lora", {"args": [], "enabled": True}, "'alwayson_scripts.lora.enabled'"),
+        ("lora", {"args": [{"name": "a:b"}]}, "'a:b' cannot be named in a tag"),
+        ("lora", [1], "'alwayson_scripts.lora'"),
+        ("hypernet", None, "'alwayson_scripts.hypernet'"),
+        ("loras", {"args": []}, "Did you mean 'lora'"),
+    ],
+)
+def test_a_member_that_its_extension_cannot_use_is_refused_by_its_field(
+    title: str, member: Any, said: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read("a cat", alwayson_scripts={title: member})
+    assert said in refused.value.message
+
+
+def test_disabled_networks_leave_a_member_out_and_say_so() -> None:
+    member = {"lora": {"args": [{"name": "one"}]}}
+    resolution = read("a cat", alwayson_scripts=member, disable_extra_networks=True)
+    assert resolution.parts[0].networks == () and resolution.parts[0].prompt == "a cat"
+    assert ("alwayson_scripts.lora", "disable_extra_networks leaves the networks out") in resolution.ignored
+
+
+def test_a_failing_schema_takes_no_other_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "extensions"
+    shutil.copytree(extension.INSTALLED, root)
+    broken = root / "lora" / "schema.py"
+    broken.write_text(broken.read_text().replace("return {KIND: Loras}", "return 1 / 0"))
+    hooks = extension.load("schema", root)
+    member = {"args": [{"name": "hyper"}]}
+    asked = {"prompt": "a cat", "seed": 1, "alwayson_scripts": {"hypernet": member}}
+    assert [use.model.name for use in resolve_txt2img(asked, STUDIO, hooks=hooks).parts[0].networks] == [
+        "hyper"
+    ]
+    assert "lora understands no members: division by zero" in caplog.text
+    with pytest.raises(UnknownName, match=r"Known: .*'hypernet'"):
+        resolve_txt2img(asked | {"alwayson_scripts": {"lora": member}}, STUDIO, hooks=hooks)
