@@ -130,7 +130,7 @@ def process_guard() -> Iterator[None]:
         return not left
 
     try:
-        wait_until(none_left, within=5.0)
+        wait_until(none_left, within=30.0)
     except AssertionError:
         lines = [f"{child.pid} {' '.join(child.cmdline())[:200]}" for child in left if child.is_running()]
         pytest.fail("processes left behind by tests:\n" + "\n".join(lines))

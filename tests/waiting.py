@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 def eventually(
-    look: Callable[[], Value], *, within: float = 10.0, every: float = 0.02, about: str = "it never came true"
+    look: Callable[[], Value], *, within: float = 60.0, every: float = 0.02, about: str = "it never came true"
 ) -> Value:
     """The first true value of `look()`, asked `every` so many seconds; fails with `about` after `within`
     seconds.

@@ -24,7 +24,7 @@ def _plan(target: str) -> str:
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_checking_runs_lint_types_and_contracts() -> None:
 def test_continuous_integration_runs_the_three_commands() -> None:
     script = ROOT / ".ci" / "run"
     done = subprocess.run(
-        ["bash", "-n", str(script)], capture_output=True, text=True, timeout=30, check=False
+        ["bash", "-n", str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert os.access(script, os.X_OK)

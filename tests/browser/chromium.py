@@ -53,7 +53,7 @@ class Chromium:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=True,
         )
         return answer.stdout.strip()

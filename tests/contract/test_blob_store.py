@@ -85,7 +85,7 @@ class TestBlobStore:
         for value in values * 5:
             store.put("shared", value)
         done.set()
-        reader.join(10)
+        reader.join(60)
         assert seen
         assert set(seen) <= set(values)
 

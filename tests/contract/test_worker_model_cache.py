@@ -35,7 +35,7 @@ class DistantStore(FilesystemBlobStore):
     def open(self, key: str) -> BinaryIO:
         self.opened.append(key)
         if self.hold is not None:
-            assert self.hold.wait(10)
+            assert self.hold.wait(60)
         return FilesystemBlobStore(self.root).open(key)
 
 
@@ -90,7 +90,7 @@ def test_threads_that_want_the_same_model_fetch_it_once(cache: ModelCache, dista
     with ThreadPoolExecutor(4) as threads:
         paths = [threads.submit(cache.path, model) for _ in range(4)]
         distant.hold.set()
-        found = {path.result(10) for path in paths}
+        found = {path.result(60) for path in paths}
     assert len(found) == 1
     assert len(distant.opened) == 1
 

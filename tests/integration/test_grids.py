@@ -114,7 +114,7 @@ def test_many_who_look_at_once_through_two_portals_make_one_grid(studio: Studio)
     together = threading.Barrier(6)
 
     def look(ensure: Any) -> None:
-        together.wait(10)
+        together.wait(60)
         ensure(job_id)
 
     own = studio.work.jobs._grids

@@ -31,7 +31,7 @@ def test_closing_the_pipe_ends_the_child(mark: Path, repository: Path) -> None:
     child = spawn([sys.executable, "-c", WAITER], {"MARK": str(mark)}, cwd=repository)
     eventually(mark.exists)
     child.release()
-    assert child.wait(10) != 0
+    assert child.wait(60) != 0
 
 
 def test_a_child_gets_the_given_environment_and_nothing_of_the_parents(
@@ -40,7 +40,7 @@ def test_a_child_gets_the_given_environment_and_nothing_of_the_parents(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "parents own")
     code = "import os; open(os.environ['MARK'], 'w').write('\\n'.join(sorted(os.environ)))"
     child = spawn([sys.executable, "-c", code], {"MARK": str(mark)}, cwd=repository)
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     child.release()
     names = set(mark.read_text().split())
     assert "AWS_SECRET_ACCESS_KEY" not in names
@@ -58,7 +58,7 @@ def test_a_grandchild_ends_when_the_process_between_is_killed(mark: Path, reposi
     child = spawn([sys.executable, "-c", between], {"MARK": str(mark)}, cwd=repository)
     grandchild = int(eventually(lambda: mark.exists() and mark.read_text()))
     os.kill(child.pid, 9)
-    child.wait(10)
+    child.wait(60)
     child.release()
     eventually(lambda: not psutil.pid_exists(grandchild), about="the grandchild still runs")
     assert not psutil.pid_exists(grandchild)
@@ -79,6 +79,6 @@ threading.Event().wait()
 def test_output_goes_to_the_log(tmp_path: Path, repository: Path) -> None:
     log = tmp_path / "child.log"
     child = spawn([sys.executable, "-c", "print('hello')"], {}, log=log, cwd=repository)
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     child.release()
     assert "hello" in log.read_text()

@@ -119,7 +119,7 @@ def test_two_who_make_one_style_at_once_leave_one(studio: Studio, kept: Styles, 
     together = threading.Barrier(4)
 
     def save(number: int) -> None:
-        together.wait(10)
+        together.wait(60)
         own(kept, ann, "same", str(number))
 
     with ThreadPoolExecutor(4) as pool:

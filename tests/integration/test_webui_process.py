@@ -74,7 +74,7 @@ def test_wrong_settings_are_named(repository: Path) -> None:
 def test_it_goes_when_its_parent_goes(tmp_path: Path) -> None:
     with on_stage(Double(step_s=0), tmp_path / "webui.log") as stage:
         stage.webui.release()
-        assert stage.webui.wait(15) in (0, -15)
+        assert stage.webui.wait(60) in (0, -15)
 
 
 def test_it_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
