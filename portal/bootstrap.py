@@ -43,6 +43,7 @@ from portal.services.model_desk import ModelDesk
 from portal.services.model_folders import ModelFolders
 from portal.services.model_uploads import Uploads
 from portal.services.models import Models
+from portal.services.orphans import Orphans
 from portal.services.own_settings import OwnSettings
 from portal.services.passwords import Passwords
 from portal.services.ports import Clock, Fleet, Inbox, Secrets, Tasks
@@ -140,7 +141,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         own_settings=OwnSettings(levels),
         setting_levels=levels,
         work=work,
-        metrics=Metrics(database, accepted=lambda: work.acceptance.accepted, leads=lambda: work.loop.leading),
+        metrics=_metrics(database, work),
     )
 
 
@@ -163,6 +164,10 @@ def build_work(
     endpoints = Endpoints(database, store, fleet, clock, changes, models)
     completions = Completions(database, store, clock, changes)
     actions = Actions(database, store, clock, changes)
+    files = Files(database, store)
+    desk = ModelDesk(database, store, clock, models, files)
+    uploads = Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes)
+    orphans = Orphans(database, store, clock, desk, [uploads])
     loop = DispatchLoop(
         Leadership(database, clock),
         Dispatcher(database, store, fleet, clock, changes, completions, job_key),
@@ -173,14 +178,13 @@ def build_work(
         inbox,
         clock,
         changes,
-        chores,
+        [*chores, orphans.round],
     )
-    files = Files(database, store)
     return Work(
         models=models,
-        desk=ModelDesk(database, store, clock, models, files),
+        desk=desk,
         folders=ModelFolders(database, clock, models),
-        uploads=Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes),
+        uploads=uploads,
         endpoints=endpoints,
         acceptance=Acceptance(database, clock, changes, Quotas(database, clock), limits),
         jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
@@ -190,6 +194,16 @@ def build_work(
         fleet=fleet,
         tasks=tasks,
         loop=loop,
+        orphans=orphans,
+    )
+
+
+def _metrics(database: Database, work: Work) -> Metrics:
+    return Metrics(
+        database,
+        accepted=lambda: work.acceptance.accepted,
+        leads=lambda: work.loop.leading,
+        swept=lambda: work.orphans.removed,
     )
 
 

@@ -90,6 +90,11 @@ def catalogue(endpoint: str) -> str:
     return f"catalogue/{_checked(endpoint)}.json"
 
 
+def owner() -> str:
+    """The mark of the database that looks after the store."""
+    return "owner.txt"
+
+
 def asset(asset_id: str) -> str:
     """An uploaded input."""
     return f"assets/{_checked(asset_id)}"

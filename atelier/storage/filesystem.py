@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,19 +109,28 @@ class FilesystemBlobStore:
 
     def delete(self, key: str) -> None:
         """See BlobStore. The file behind a link stays."""
-        self._path(key).unlink(missing_ok=True)
-        self._path(f"{_LINKS}/{key}").unlink(missing_ok=True)
+        try:
+            self._path(key).unlink(missing_ok=True)
+            self._path(f"{_LINKS}/{key}").unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"Could not delete {key}: {error.strerror or error}.") from error
 
     def list(self, prefix: str) -> Iterator[BlobStat]:
-        """See BlobStore. Links are listed under the key they stand for."""
-        folder = prefix.rsplit("/", 1)[0] if "/" in prefix else ""
-        keys = set(self._keys_below(self._blobs / folder, self._blobs)) | set(
-            self._keys_below(self._blobs / _LINKS / folder, self._blobs / _LINKS)
+        """See BlobStore. Links are listed under the key they stand for. Folders are read as the listing comes
+        to them.
+        """
+        folder = f"{prefix.rpartition('/')[0]}/".lstrip("/")
+        both = heapq.merge(
+            _keys_below(self._blobs, folder, prefix), _keys_below(self._blobs / _LINKS, folder, prefix)
         )
-        for key in sorted(key for key in keys if key.startswith(prefix) and not key.startswith(f"{_LINKS}/")):
-            found = self.stat(key)
+        for key, _ in groupby(both):
+            found = None if key.startswith(f"{_LINKS}/") else self.stat(key)
             if found is not None:
                 yield found
+
+    def unfinished(self) -> Iterator[Path]:
+        """Files of writes that have not ended, or never will."""
+        yield from self._partial.glob("*")
 
     def local_path(self, key: str) -> Path | None:
         """See BlobStore."""
@@ -144,8 +155,20 @@ class FilesystemBlobStore:
     def _path(self, key: str) -> Path:
         return self._blobs / checked_key(key)
 
-    @staticmethod
-    def _keys_below(folder: Path, root: Path) -> Iterator[str]:
-        for parent, _, names in os.walk(folder):
-            for name in names:
-                yield (Path(parent) / name).relative_to(root).as_posix()
+
+def _keys_below(root: Path, folder: str, prefix: str) -> Iterator[str]:
+    """Keys below `root`/`folder` that begin with `prefix`, in order: a folder stands where its name and a
+    slash do.
+    """
+    try:
+        with os.scandir(root / folder) as entries:
+            names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        key = folder + name
+        if not name.endswith("/"):
+            if key.startswith(prefix):
+                yield key
+        elif key.startswith(prefix) or prefix.startswith(key):
+            yield from _keys_below(root, key, prefix)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from atelier.contract.errors import AtelierError
-from portal.cli import backups, doctor, endpoints, models, process, styles, trail, users
+from portal.cli import backups, doctor, endpoints, models, process, styles, sweeping, trail, users
 
-GROUPS = (process, users, models, styles, endpoints, trail, backups, doctor)
+GROUPS = (process, users, models, styles, endpoints, trail, sweeping, backups, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -27,7 +27,14 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 class Metrics:
     """The figures of one portal process. Every method may be called from several threads."""
 
-    def __init__(self, database: Database, *, accepted: Callable[[], int], leads: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        accepted: Callable[[], int],
+        leads: Callable[[], bool],
+        swept: Callable[[], int],
+    ) -> None:
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "atelier_http_request_seconds",
@@ -36,7 +43,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._registry.register(_Process(accepted, leads))
+        self._registry.register(_Process(accepted, leads, swept))
         self._registry.register(_Studio(database))
 
     def answered(self, route: str | None, method: str, status: int, seconds: float) -> None:
@@ -52,9 +59,12 @@ class Metrics:
 class _Process(Collector):
     """What this process alone knows."""
 
-    def __init__(self, accepted: Callable[[], int], leads: Callable[[], bool]) -> None:
+    def __init__(
+        self, accepted: Callable[[], int], leads: Callable[[], bool], swept: Callable[[], int]
+    ) -> None:
         self._accepted = accepted
         self._leads = leads
+        self._swept = swept
 
     def describe(self) -> list[Metric]:
         return []
@@ -62,6 +72,8 @@ class _Process(Collector):
     def collect(self) -> Iterator[Metric]:
         jobs = "Jobs this process has accepted since its start."
         yield CounterMetricFamily("atelier_jobs_accepted", jobs, value=self._accepted())
+        swept = "Blobs and files that belonged to nobody, removed by this process since its start."
+        yield CounterMetricFamily("atelier_swept_blobs", swept, value=self._swept())
         leads = "1 where this process is the one that dispatches, else 0."
         yield GaugeMetricFamily("atelier_dispatcher_leader", leads, value=int(self._leads()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,12 +143,19 @@ class ModelDesk:
         self._drop_preview(preview)
         self.sweep()
 
+    def retire(self, hashes: Sequence[str]) -> None:
+        """Let stored files go that no model has; one that is named meanwhile stays."""
+        with self._database.session() as session:
+            for sha256 in hashes:
+                session.merge(RetiredBlob(sha256=sha256, since=self._clock.now()))
+
     def sweep(self) -> int:
         """Remove the stored files of deleted models that no model and no unfinished part needs any more;
         how many went.
         """
         gone = []
         with self._database.session() as session:
+            self._database.alone(session)
             for retired in session.scalars(select(RetiredBlob)).all():
                 sha256 = retired.sha256
                 if not _named(session, sha256):

@@ -134,6 +134,10 @@ class Uploads:
             with path.open("wb") as out:
                 yield Arriving(path, out)
 
+    def unfinished(self) -> Iterator[Path]:
+        """Folders of files that are arriving, or whose portal died meanwhile."""
+        yield from self._folder.glob("*")
+
     def register(self, actor: audit.Actor, announced: Announced, arrived: Arriving) -> ModelRef:
         """Make a model of a file that has arrived whole. Raises what Models.register raises."""
         arrived.check(announced)

@@ -17,6 +17,7 @@ from portal.services.model_desk import ModelDesk
 from portal.services.model_folders import ModelFolders
 from portal.services.model_uploads import Uploads
 from portal.services.models import Models
+from portal.services.orphans import Orphans
 from portal.services.ports import Fleet, Tasks
 
 
@@ -37,3 +38,4 @@ class Work:
     fleet: Fleet
     tasks: Tasks
     loop: DispatchLoop
+    orphans: Orphans

@@ -118,3 +118,14 @@ def test_an_unknown_command_shows_what_there_is(data_dir: Path) -> None:
     shown = atelier(data_dir, "frobnicate")
     assert shown.returncode == 2
     assert "model" in shown.stderr
+
+
+def test_a_sweep_says_what_is_nobodys_and_removes_it(data_dir: Path) -> None:
+    assert atelier(data_dir, "endpoint", "create", "local").returncode == 0
+    blob = data_dir / "store" / "blobs" / "jobs" / "gone" / "part" / "1" / "0.png"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"1")
+    assert "jobs: 1" in atelier(data_dir, "sweep", "--dry-run", "--older-than", "0").stdout
+    assert blob.exists()
+    assert "Removed 1" in atelier(data_dir, "sweep", "--older-than", "0").stdout
+    assert not blob.exists()
