@@ -21,7 +21,6 @@ from PIL import Image
 
 from tests.live_portal import LivePortal
 
-ROUNDS = 40
 SIZE = {"width": 64, "height": 64, "cfg_scale": 5}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ann": {
@@ -86,8 +85,9 @@ def difference(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one - other).max())
 
 
+@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.long)])
 def test_two_users_with_other_settings_at_once_have_each_their_own_pictures_and_infotexts(
-    two: dict[str, httpx.Client],
+    two: dict[str, httpx.Client], rounds: int
 ) -> None:
     alone = {
         (name, kind): drawn(client, asked(name, kind)) for name, client in two.items() for kind in range(4)
@@ -95,7 +95,7 @@ def test_two_users_with_other_settings_at_once_have_each_their_own_pictures_and_
     others = [
         difference(one, another) for one, another in combinations([each for each, _ in alone.values()], 2)
     ]
-    work = [(name, number) for name in two for number in range(ROUNDS)]
+    work = [(name, number) for name in two for number in range(rounds)]
     random.Random(5).shuffle(work)  # noqa: S311 - an order, the same at every run
     begin = threading.Barrier(8)
 
@@ -106,7 +106,7 @@ def test_two_users_with_other_settings_at_once_have_each_their_own_pictures_and_
     with ThreadPoolExecutor(8) as pool:
         shares = list(pool.map(carry_out, [work[first::8] for first in range(8)]))
     found = [each for share in shares for each in share]
-    assert len(found) == 2 * ROUNDS
+    assert len(found) == 2 * rounds
     worst = 0
     for name, number, (pixels, infotext) in found:
         mine, text = alone[name, number % 4]
