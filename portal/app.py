@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from atelier.processes import exit_with_parent
 from portal.api import errors, files, health, metrics
 from portal.api.gate import Gate
+from portal.api.schema import describe
 from portal.api.sdapi import lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
 from portal.api.security import undeclared
@@ -110,6 +111,7 @@ def create_app(services: Services) -> FastAPI:
     errors.install(app, SHAPES)
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = lambda: describe(app, ROUTERS)  # type: ignore[method-assign]  # FastAPI's way to replace it
     return app
 
 

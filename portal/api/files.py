@@ -8,6 +8,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response, StreamingResponse
 
+from portal.api.schema import UNCHANGED, content
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 
@@ -17,7 +18,7 @@ CSP = "sandbox; default-src 'none'"
 """Whatever the bytes are, a browser runs nothing of them in our origin."""
 
 
-@router.get("/files/{picture_id}", response_class=Response)
+@router.get("/files/{picture_id}", response_class=Response, responses=content("image/*") | UNCHANGED)
 def file(
     picture_id: str,
     caller: Annotated[Caller, Depends(require("pictures.read"))],

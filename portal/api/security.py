@@ -29,6 +29,7 @@ __all__ = [
     "Caller",
     "arrived",
     "declared",
+    "guard_of",
     "public",
     "refuse_cross_site",
     "require",
@@ -58,12 +59,14 @@ class Guard:
         self.permission = permission
         self._program = program
 
+    def wants_program(self, path: str) -> bool:
+        """Whether the route at `path` is for programs alone."""
+        return self._program or for_programs(path)
+
     def __call__(self, request: Request) -> Caller:
         """The caller, who has the permission."""
         services = services_of(request)
-        caller = identify(
-            request, services, allow_cookie=not (self._program or for_programs(request.url.path))
-        )
+        caller = identify(request, services, allow_cookie=not self.wants_program(request.url.path))
         caller = replace(caller, origin=arrived(request).origin)
         request.state.caller = caller
         if not caller.may(self.permission):
@@ -167,10 +170,13 @@ def declared(route: APIRoute) -> str | None:
     """The permission a route declares, "public", or None."""
     if getattr(route.endpoint, "atelier_public", False):
         return "public"
-    for call in _calls(route.dependant):
-        if isinstance(call, Guard):
-            return call.permission
-    return None
+    guard = guard_of(route)
+    return guard.permission if guard else None
+
+
+def guard_of(route: APIRoute) -> Guard | None:
+    """What guards a route, None where nothing does."""
+    return next((call for call in _calls(route.dependant) if isinstance(call, Guard)), None)
 
 
 def undeclared(routers: Iterable[APIRouter]) -> list[str]:

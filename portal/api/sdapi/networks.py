@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from atelier.contract.errors import InvalidRequest, NotFound
 from atelier.contract.models import ModelKind
+from portal.api.schema import UNCHANGED, also, content
 from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_response, preview_url
 from portal.services import model_previews
@@ -35,7 +36,11 @@ wrote it.
 """
 
 
-@router.get("/thumb", response_class=Response)
+@router.get(
+    "/thumb",
+    response_class=Response,
+    responses=content(model_previews.MEDIA_TYPE) | UNCHANGED | also(404),
+)
 def thumb(
     caller: Reader,
     services: ServicesOf,
@@ -59,7 +64,9 @@ def metadata(
     return {"metadata": json.dumps(told, indent=4, ensure_ascii=False)} if told else {}
 
 
-@router.get("/cover-images", response_class=Response)
+@router.get(
+    "/cover-images", response_class=Response, responses=content(model_previews.MEDIA_TYPE) | also(404)
+)
 def cover_images(
     caller: Reader,
     services: ServicesOf,
@@ -86,7 +93,7 @@ def cover_images(
     return Response(picture, media_type=model_previews.MEDIA_TYPE)
 
 
-@router.get("/get-single-card")
+@router.get("/get-single-card", responses=also(404))
 def single_card(
     caller: Reader,
     services: ServicesOf,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends
 from starlette.requests import Request
 
 from portal.api.arrival import arrived
+from portal.api.schema import also
 from portal.api.security import Caller, require_basic, services_of
 from portal.services.container import Services
 
@@ -25,7 +26,7 @@ def options(
     return services.own_settings.shown(caller)
 
 
-@router.post("/options")
+@router.post("/options", responses=also(409))
 def set_options(
     values: Annotated[dict[str, Any], Body()],
     request: Request,

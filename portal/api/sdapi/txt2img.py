@@ -17,6 +17,7 @@ from atelier.contract.errors import AtelierError, InternalError, from_body
 from atelier.contract.jobs import JobRequest, JobState, JobView
 from portal.api.arrival import arrived
 from portal.api.following import followed_to_the_end
+from portal.api.schema import also
 from portal.api.security import Caller, require_basic, services_of
 from portal.services.container import Services
 
@@ -31,7 +32,7 @@ class ImagesResponse(BaseModel):
     info: str
 
 
-@router.post("/txt2img", response_model=ImagesResponse)
+@router.post("/txt2img", response_model=ImagesResponse, responses=also(410, 507))
 async def txt2img(
     payload: Annotated[dict[str, Any], Body()],
     request: Request,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import StreamingResponse
 
+from portal.api.schema import content
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 from portal.services.trail import Wanted
@@ -93,7 +94,9 @@ def entries(
     return AuditPage(entries=views, next=views[-1].id if len(views) == limit else None)
 
 
-@router.get("/export", response_class=StreamingResponse)
+@router.get(
+    "/export", response_class=StreamingResponse, responses=content("text/csv", "application/x-ndjson")
+)
 def export(
     caller: Auditor, services: ServicesOf, wanted: Asked, format: Literal["csv", "jsonl"] = "csv"
 ) -> StreamingResponse:

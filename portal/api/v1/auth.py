@@ -11,6 +11,7 @@ from starlette.requests import Request
 from atelier.contract.errors import NotAuthenticated
 from portal.api import cookies
 from portal.api.arrival import arrived
+from portal.api.schema import also
 from portal.api.security import public, refuse_cross_site, services_of
 from portal.services.container import Services
 from portal.services.sessions import Tokens
@@ -44,7 +45,7 @@ class TokenView(BaseModel):
     refresh_token: str | None
 
 
-@router.post("/token", response_model=TokenView)
+@router.post("/token", response_model=TokenView, responses=also(401, 429))
 @public
 def token(
     body: LoginRequest, request: Request, services: Annotated[Services, Depends(services_of)]
@@ -54,7 +55,7 @@ def token(
     return _view(tokens)
 
 
-@router.post("/refresh", response_model=TokenView)
+@router.post("/refresh", response_model=TokenView, responses=also(401))
 @public
 def refresh(
     request: Request, services: Annotated[Services, Depends(services_of)], body: RefreshRequest | None = None

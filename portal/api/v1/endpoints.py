@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 from portal.services.endpoints import EndpointView
@@ -79,7 +80,7 @@ def endpoints(caller: Reader, services: ServicesOf) -> list[EndpointOut]:
     return [EndpointOut.of(view) for view in services.work.endpoints.listed(caller)]
 
 
-@router.post("", status_code=201, response_model=EndpointOut)
+@router.post("", status_code=201, response_model=EndpointOut, responses=also(409))
 def create(body: EndpointBody, caller: Manager, services: ServicesOf) -> EndpointOut:
     """Make an endpoint; its worker starts at once unless it may sleep."""
     return EndpointOut.of(services.work.endpoints.create(caller, EndpointSpec(**body.model_dump())))
@@ -97,7 +98,7 @@ def update(name: str, body: EndpointChange, caller: Manager, services: ServicesO
     return EndpointOut.of(services.work.endpoints.update(caller, name, body.model_dump(exclude_none=True)))
 
 
-@router.delete("/{name}", status_code=204)
+@router.delete("/{name}", status_code=204, responses=also(409))
 def delete(name: str, caller: Manager, services: ServicesOf) -> None:
     """Take an idle endpoint away."""
     services.work.endpoints.delete(caller, name)

@@ -15,6 +15,7 @@ from atelier.contract.jobs import JobRequest, JobView
 from atelier.contract.parts import Action
 from portal.api.arrival import arrived
 from portal.api.following import follow
+from portal.api.schema import also, content
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 
@@ -40,7 +41,7 @@ class JobsPage(BaseModel):
     next: str | None = None
 
 
-@router.post("", status_code=202, response_model=JobView)
+@router.post("", status_code=202, response_model=JobView, responses=also(409, 429))
 def submit(
     body: JobRequest,
     request: Request,
@@ -94,7 +95,7 @@ def act(
     return services.work.jobs.get(caller, job_id)
 
 
-@router.get("/{job_id}/events", response_class=StreamingResponse)
+@router.get("/{job_id}/events", response_class=StreamingResponse, responses=content("text/event-stream"))
 def events(job_id: str, caller: Reader, services: ServicesOf) -> StreamingResponse:
     """Server-sent events: `job` with the whole JobView at each change, a comment every 10 s, the end once
     the job is final.
@@ -106,7 +107,7 @@ def events(job_id: str, caller: Reader, services: ServicesOf) -> StreamingRespon
     )
 
 
-@router.get("/{job_id}/preview/{seq}", response_class=Response)
+@router.get("/{job_id}/preview/{seq}", response_class=Response, responses=content("image/jpeg"))
 def preview(job_id: str, seq: int, caller: Reader, services: ServicesOf) -> Response:
     """The newest preview of a running job, a small JPEG."""
     data = services.work.jobs.preview(caller, job_id, seq)

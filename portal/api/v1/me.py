@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from portal.api.arrival import arrived
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 
@@ -80,7 +81,7 @@ def me(caller: Annotated[Caller, Depends(require("account.read"))], services: Se
     )
 
 
-@router.put("/password", status_code=204)
+@router.put("/password", status_code=204, responses=also(429))
 def change_password(
     body: PasswordChange,
     request: Request,

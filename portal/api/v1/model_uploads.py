@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.models import ModelKind, ModelRef
 from portal.api.gate import MODEL_UPLOAD
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import ModelView
 from portal.services.container import Services
@@ -28,7 +29,9 @@ _FILE: dict[str, Any] = {
 }
 
 
-@router.post(MODEL_UPLOAD, status_code=201, response_model=ModelView, openapi_extra=_FILE)
+@router.post(
+    MODEL_UPLOAD, status_code=201, response_model=ModelView, openapi_extra=_FILE, responses=also(409)
+)
 async def upload(
     request: Request,
     caller: Annotated[Caller, Depends(require("models.manage"))],

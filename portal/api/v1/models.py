@@ -14,6 +14,7 @@ from atelier.contract.errors import InvalidRequest, PayloadTooLarge
 from atelier.contract.models import ModelKind
 from portal.api.arrival import arrived
 from portal.api.files import CSP
+from portal.api.schema import UNCHANGED, also, content
 from portal.api.security import Caller, require, services_of
 from portal.services import model_previews
 from portal.services.container import Services
@@ -186,7 +187,7 @@ def models(
     return [ModelView.of(record) for record in services.work.desk.records(wanted, caller)]
 
 
-@router.put("/standard", response_model=ModelView)
+@router.put("/standard", response_model=ModelView, responses=also(404))
 def make_standard(body: StandardRequest, caller: Keeper, services: ServicesOf) -> ModelView:
     """Let a checkpoint be the one used where a request names none."""
     found = services.work.models.make_standard(caller, body.name)
@@ -212,7 +213,7 @@ def model(model_id: str, caller: Reader, services: ServicesOf) -> ModelDetails:
     return ModelDetails.told(desk.record(model_id, caller), desk.details(model_id))
 
 
-@router.patch("/{model_id}", response_model=ModelView)
+@router.patch("/{model_id}", response_model=ModelView, responses=also(409))
 def change_model(
     model_id: str, body: ModelPatch, request: Request, caller: Keeper, services: ServicesOf
 ) -> ModelView:
@@ -222,13 +223,15 @@ def change_model(
     return ModelView.of(services.work.desk.change(caller, model_id, body.change, arrived(request).origin))
 
 
-@router.delete("/{model_id}", status_code=204)
+@router.delete("/{model_id}", status_code=204, responses=also(409))
 def delete_model(model_id: str, request: Request, caller: Keeper, services: ServicesOf) -> None:
     """Take a model away. Jobs that are accepted are still drawn with it."""
     services.work.desk.delete(caller, model_id, arrived(request).origin)
 
 
-@router.get("/{model_id}/preview", response_class=Response, responses={200: {"content": {"image/webp": {}}}})
+@router.get(
+    "/{model_id}/preview", response_class=Response, responses=content(model_previews.MEDIA_TYPE) | UNCHANGED
+)
 def preview(
     model_id: str, caller: Reader, services: ServicesOf, if_none_match: Annotated[str, Header()] = ""
 ) -> Response:

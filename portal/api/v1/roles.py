@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 from portal.services.permissions import REGISTRY
@@ -62,13 +63,13 @@ def roles(
     return [RoleOut.model_validate(each) for each in services.roles.listed()]
 
 
-@router.put("/roles/{name}", response_model=RoleOut)
+@router.put("/roles/{name}", response_model=RoleOut, responses=also(409))
 def put(name: str, body: RoleBody, caller: Keeper, services: ServicesOf) -> RoleOut:
     """Make a role of the studio's own, or give it other permissions. Nobody gives more than they have."""
     return RoleOut.model_validate(services.roles.put(caller, name, body.description, body.permissions))
 
 
-@router.delete("/roles/{name}", status_code=204)
+@router.delete("/roles/{name}", status_code=204, responses=also(409))
 def delete(name: str, caller: Keeper, services: ServicesOf) -> None:
     """Take a role that nobody holds away."""
     services.roles.delete(caller, name)

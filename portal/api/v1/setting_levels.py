@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.contract.errors import InvalidRequest
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.domain.levels import Level
 from portal.services.container import Services
@@ -92,7 +93,7 @@ def platform(caller: Keeper, services: ServicesOf) -> ScopeOut:
     return _view(services, caller, PLATFORM)
 
 
-@router.patch("/platform", response_model=ChangedOut)
+@router.patch("/platform", response_model=ChangedOut, responses=also(409))
 def change_platform(body: SettingsChange, caller: Keeper, services: ServicesOf) -> ChangedOut:
     """Set and lock options for everybody."""
     return _change(services, caller, PLATFORM, body)
@@ -104,7 +105,7 @@ def platform_versions(caller: Keeper, services: ServicesOf) -> list[VersionOut]:
     return _versions(services, caller, PLATFORM)
 
 
-@router.post("/platform/undo/{version}", response_model=ScopeOut)
+@router.post("/platform/undo/{version}", response_model=ScopeOut, responses=also(409))
 def undo_platform(version: Number, caller: Keeper, services: ServicesOf) -> ScopeOut:
     """Bring a version back as a new one; 0 is the time before the first."""
     services.setting_levels.undo(caller, PLATFORM, version)
@@ -117,7 +118,7 @@ def team(team_id: str, caller: Keeper, services: ServicesOf) -> ScopeOut:
     return _view(services, caller, of_team(team_id))
 
 
-@router.patch("/teams/{team_id}", response_model=ChangedOut)
+@router.patch("/teams/{team_id}", response_model=ChangedOut, responses=also(409))
 def change_team(team_id: str, body: SettingsChange, caller: Keeper, services: ServicesOf) -> ChangedOut:
     """Set and lock options for a team."""
     return _change(services, caller, of_team(team_id), body)
@@ -129,7 +130,7 @@ def team_versions(team_id: str, caller: Keeper, services: ServicesOf) -> list[Ve
     return _versions(services, caller, of_team(team_id))
 
 
-@router.post("/teams/{team_id}/undo/{version}", response_model=ScopeOut)
+@router.post("/teams/{team_id}/undo/{version}", response_model=ScopeOut, responses=also(409))
 def undo_team(team_id: str, version: Number, caller: Keeper, services: ServicesOf) -> ScopeOut:
     """Bring a version of a team's settings back as a new one; 0 is the time before the first."""
     services.setting_levels.undo(caller, of_team(team_id), version)
@@ -142,7 +143,7 @@ def mine(caller: Reader, services: ServicesOf) -> ScopeOut:
     return _view(services, caller, of_user(caller.user_id))
 
 
-@router.patch("/me", response_model=ChangedOut)
+@router.patch("/me", response_model=ChangedOut, responses=also(409))
 def change_mine(body: SettingsChange, caller: Self, services: ServicesOf) -> ChangedOut:
     """Set options for the caller alone. Nothing can be locked here."""
     return _change(services, caller, of_user(caller.user_id), body)
@@ -154,7 +155,7 @@ def my_versions(caller: Reader, services: ServicesOf) -> list[VersionOut]:
     return _versions(services, caller, of_user(caller.user_id))
 
 
-@router.post("/me/undo/{version}", response_model=ScopeOut)
+@router.post("/me/undo/{version}", response_model=ScopeOut, responses=also(409))
 def undo_mine(version: Number, caller: Self, services: ServicesOf) -> ScopeOut:
     """Bring a version of the caller's own settings back as a new one; 0 is the time before the first."""
     services.setting_levels.undo(caller, of_user(caller.user_id), version)

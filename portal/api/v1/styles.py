@@ -14,6 +14,7 @@ from atelier import stylefile
 from atelier.contract.errors import PayloadTooLarge
 from atelier.stylefile import PromptStyle
 from portal.api.arrival import arrived
+from portal.api.schema import also, content
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 from portal.services.styles import Scope, StyleView
@@ -110,7 +111,7 @@ def import_styles(
     return IntakeOut.model_validate(asdict(intake))
 
 
-@router.get("/export", response_class=Response, responses={200: {"content": {CSV: {}}}})
+@router.get("/export", response_class=Response, responses=content(CSV))
 def export_styles(caller: Reader, services: ServicesOf, scope: Scope = Scope.OWN) -> Response:
     """The caller's own styles, or the studio's, as a styles.csv."""
     return Response(
@@ -120,7 +121,7 @@ def export_styles(caller: Reader, services: ServicesOf, scope: Scope = Scope.OWN
     )
 
 
-@router.put("/{name:path}", response_model=StyleOut)
+@router.put("/{name:path}", response_model=StyleOut, responses=also(409))
 def save_style(
     name: str,
     body: StyleBody,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 
@@ -52,7 +53,7 @@ def teams(_caller: Keeper, services: ServicesOf) -> list[TeamOut]:
     return [TeamOut.model_validate(each) for each in services.teams.listed()]
 
 
-@router.post("", status_code=201, response_model=TeamOut)
+@router.post("", status_code=201, response_model=TeamOut, responses=also(409))
 def create(body: TeamBody, caller: Keeper, services: ServicesOf) -> TeamOut:
     """Make a team."""
     made = services.teams.create(caller, body.name, body.description, body.members)
@@ -65,7 +66,7 @@ def team(team_id: str, _caller: Keeper, services: ServicesOf) -> TeamOut:
     return TeamOut.model_validate(services.teams.get(team_id))
 
 
-@router.patch("/{team_id}", response_model=TeamOut)
+@router.patch("/{team_id}", response_model=TeamOut, responses=also(409))
 def change(team_id: str, body: TeamChange, caller: Keeper, services: ServicesOf) -> TeamOut:
     """Change a team's name, words or members."""
     changed = services.teams.change(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from portal.api.arrival import arrived
+from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
 from portal.services.departures import LONGEST_DAYS
@@ -105,7 +106,7 @@ def users(_caller: Manager, services: ServicesOf) -> list[UserView]:
     return [UserView.model_validate(each) for each in services.identity.users()]
 
 
-@router.post("", status_code=201, response_model=UserView)
+@router.post("", status_code=201, response_model=UserView, responses=also(409))
 def create(body: NewUser, request: Request, caller: Manager, services: ServicesOf) -> UserView:
     """Create a user."""
     made = services.identity.create(
@@ -118,7 +119,7 @@ def create(body: NewUser, request: Request, caller: Manager, services: ServicesO
     return UserView.model_validate(made)
 
 
-@router.post("/invitations", status_code=201, response_model=LinkMade)
+@router.post("/invitations", status_code=201, response_model=LinkMade, responses=also(404))
 def invite(body: InvitationBody, request: Request, caller: Manager, services: ServicesOf) -> LinkMade:
     """Make a link by which somebody new chooses a name and a password. It is told this once."""
     offer, secret = services.invitations.invite(caller, body.roles, body.teams, body.hours)
@@ -144,7 +145,7 @@ def password_link(user_id: str, request: Request, caller: Manager, services: Ser
     return _made(request, offer, secret)
 
 
-@router.delete("/{user_id}", response_model=DeletionView)
+@router.delete("/{user_id}", response_model=DeletionView, responses=also(409))
 def delete(
     user_id: str,
     caller: Manager,
@@ -167,7 +168,7 @@ def user(user_id: str, _caller: Manager, services: ServicesOf) -> UserView:
     return UserView.model_validate(services.identity.user(user_id))
 
 
-@router.patch("/{user_id}", response_model=UserView)
+@router.patch("/{user_id}", response_model=UserView, responses=also(409))
 def change(
     user_id: str, body: UserChange, request: Request, caller: Manager, services: ServicesOf
 ) -> UserView:
