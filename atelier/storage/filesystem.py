@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import heapq
 import os
@@ -12,10 +13,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from atelier.contract.errors import NotFound, StorageFailed
+from atelier.contract.errors import NotFound, StorageFailed, StorageFull
 from atelier.storage.base import BlobStat, checked_key
 
 _LINKS = "links"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk, somebody's share of it, or the largest file it takes is full."""
 
 
 class FilesystemBlobStore:
@@ -50,9 +53,7 @@ class FilesystemBlobStore:
                 Path(name).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise StorageFailed(
-                f"Could not write {key}: {error.strerror or error}. Check the disk's space and rights."
-            ) from error
+            raise _refusal(f"Could not write {key}", error) from error
         found = self.stat(key)
         if found is None:
             raise StorageFailed(f"{key} vanished while it was written.")
@@ -154,6 +155,13 @@ class FilesystemBlobStore:
 
     def _path(self, key: str) -> Path:
         return self._blobs / checked_key(key)
+
+
+def _refusal(what: str, error: OSError) -> StorageFailed:
+    """What to raise where the system refuses a write."""
+    if error.errno in NO_ROOM:
+        return StorageFull(f"{what}: the disk of the store is full. Make room on it; then this goes on.")
+    return StorageFailed(f"{what}: {error.strerror or error}. Check the disk's space and rights.")
 
 
 def _keys_below(root: Path, folder: str, prefix: str) -> Iterator[str]:

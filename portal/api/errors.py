@@ -32,6 +32,9 @@ Shape = Callable[[Request, AtelierError, Exception], Response]
 response.
 """
 
+RETRY_SECONDS = 5
+"""When to come again after a failure that may pass, where nothing better is known."""
+
 _BY_STATUS: dict[int, type[AtelierError]] = {
     401: NotAuthenticated,
     403: NotPermitted,
@@ -120,7 +123,8 @@ def _headers(path: str, error: AtelierError, cause: Exception) -> dict[str, str]
         headers["WWW-Authenticate"] = (
             'Basic realm="Atelier", charset="UTF-8"' if for_programs(path) else "Bearer"
         )
-    if (seconds := error.detail.get("retry_after")) is not None:
+    seconds = error.detail.get("retry_after", RETRY_SECONDS if error.retryable else None)
+    if seconds is not None:
         headers["Retry-After"] = str(max(1, round(seconds)))
     return headers
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from anyio import to_thread
 
@@ -14,6 +15,9 @@ from atelier.contract.errors import NotAuthenticated
 from atelier.contract.jobs import JobView
 from portal.services.callers import Caller
 from portal.services.container import Services
+from portal.services.failures import failure
+
+Answer = TypeVar("Answer")
 
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 10.0
@@ -38,7 +42,7 @@ async def follow(services: Services, caller: Caller, job_id: str) -> AsyncIterat
     with services.work.changes.listening(job_id, wake):
         while True:
             changed.clear()
-            view = await to_thread.run_sync(services.work.jobs.get, caller, job_id)
+            view = await _unless_down(services.work.jobs.get, caller, job_id) or last
             now = loop.time()
             if view != last:
                 last, told = view, now
@@ -46,14 +50,24 @@ async def follow(services: Services, caller: Caller, job_id: str) -> AsyncIterat
             elif now - told >= QUIET_SECONDS:
                 told = now
                 yield None
-            if view.state.final:
+            if view is not None and view.state.final:
                 return
             if now - checked >= CHECK_SECONDS:
                 checked = now
-                if not await to_thread.run_sync(services.sessions.still_honoured, caller):
+                if await _unless_down(services.sessions.still_honoured, caller) is False:
                     raise NotAuthenticated("This login has ended. Log in again.")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+
+
+async def _unless_down(ask: Callable[..., Answer], *about: object) -> Answer | None:
+    """The answer; None while the database cannot be asked: who follows waits for it to come back."""
+    try:
+        return await to_thread.run_sync(ask, *about)
+    except Exception as error:
+        if failure(error) is None:
+            raise
+        return None
 
 
 async def followed_to_the_end(services: Services, caller: Caller, job_id: str) -> JobView:

@@ -19,6 +19,17 @@ from atelier.contract.errors import StorageFailed
 SQLITE_BUSY_MS = 15_000
 """How long a writer waits for another before SQLite gives up, in milliseconds."""
 
+_SILENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's: seconds until a connection attempt and a silent connection are given up; the last in
+milliseconds.
+"""
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -56,9 +67,7 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         self.url = make_url(url)
-        self.engine = (
-            _sqlite_engine(self.url) if self.is_sqlite else create_engine(self.url, pool_pre_ping=True)
-        )
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _server_engine(self.url)
         self.info: dict[Any, Any] = {}
         """What every writing session carries in its own `info`."""
         self._writing = sessionmaker(self.engine, expire_on_commit=False, info=self.info)
@@ -98,11 +107,19 @@ class Database:
             with self.reading() as session:
                 session.execute(text("SELECT 1"))
         except SQLAlchemyError as error:
-            raise StorageFailed("The database does not answer.") from error
+            raise StorageFailed("The database does not answer.", detail={"failed": "database"}) from error
 
     def close(self) -> None:
         """Give every pooled connection back."""
         self.engine.dispose()
+
+
+def _server_engine(url: URL) -> Engine:
+    """PostgreSQL: a connection that broke meanwhile is replaced, and a server that fell silent is given up
+    after some seconds. What the URL says of these itself holds.
+    """
+    silent = {name: value for name, value in _SILENCE.items() if name not in url.query}
+    return create_engine(url, pool_pre_ping=True, connect_args=silent)
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -24,6 +24,7 @@ from atelier.contract.errors import (
     AtelierError,
     InternalError,
     NotFound,
+    StorageFull,
     WorkerUnavailable,
     WorkReturned,
     from_body,
@@ -49,7 +50,9 @@ LOST = "lost"
 counts as the part's fault only where the part was alone.
 """
 RETURNED = "returned"
-"""Outcome of an attempt that a worker gave back, or that never reached one: no fault of the part either."""
+"""Outcome of an attempt that a worker gave back, that never reached one, or that met a full disk: no fault of
+the part either.
+"""
 
 VISIBLE = ("succeeded", "stopped")
 """Outcomes whose pictures people see. What any other attempt stored is deleted."""
@@ -186,7 +189,7 @@ class Completions:
             part.not_before = now
             return PartEvent.REQUEUE
         part.error = error.body()
-        if isinstance(error, WorkReturned):
+        if isinstance(error, WorkReturned | StorageFull):
             attempt.outcome = RETURNED
             number = 1 + _count(session, attempt, RETURNED)
             part.not_before = now + retry.delay(number, spread=self._spread())

@@ -20,6 +20,7 @@ from portal.services.completion import Completions
 from portal.services.dispatch import Dispatcher
 from portal.services.dispatch_watch import Watcher
 from portal.services.endpoints import Endpoints
+from portal.services.failures import failure
 from portal.services.jobs_actions import Actions
 from portal.services.ports import Clock, Inbox, Message
 
@@ -161,14 +162,18 @@ class DispatchLoop:
         return True
 
     def _complete(self) -> None:
+        waiting: list[Message] = []
         while not self._stopping.is_set():
-            for message in self._inbox.receive(LOOK_SECONDS):
-                self._guarded(partial(self._take, message))
+            waiting += self._inbox.receive(LOOK_SECONDS)
+            waiting = [message for message in waiting if not self._guarded(partial(self._take, message))]
+            if waiting:
+                self._stopping.wait(IDLE_SECONDS)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
         said = message.completion
         self.completions.notified(said.job, said.part, said.attempt, said.error)
         self._inbox.ack(message.receipt)
+        return True
 
     def _watch(self) -> None:
         swept = 0.0
@@ -187,8 +192,10 @@ class DispatchLoop:
         """Do `work`; whatever fails is logged and tried again in the next round."""
         try:
             return work()
-        except Exception:
-            log.exception(
-                "the dispatcher's %s failed; it will be tried again", getattr(work, "__name__", "completion")
-            )
+        except Exception as error:
+            name, told = getattr(work, "__name__", "completion"), failure(error)
+            if told is None:
+                log.exception("the dispatcher's %s failed; it will be tried again", name)
+            else:
+                log.warning("the dispatcher's %s has to wait: %s", name, told.message)
             return None

@@ -170,11 +170,17 @@ class ModelCache:
             return False
 
     def _note(self, blob: str, identity: _Identity) -> None:
+        """Remember that a file was checked; where that cannot be written, it is checked again some day."""
         note = self._note_path(blob)
-        note.parent.mkdir(parents=True, exist_ok=True)
         partial = note.with_name(f"{blob}.{threading.get_ident()}")
-        partial.write_text(json.dumps(vars(identity)))
-        os.replace(partial, note)
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(vars(identity)))
+            os.replace(partial, note)
+        except OSError as error:
+            log.warning("it is not noted that %s was checked: %s", blob, error.strerror)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def _digest(source: BinaryIO, *, copy: BinaryIO | None = None) -> str:
