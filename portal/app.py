@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
+from atelier import logs
 from atelier.contract.errors import StorageFailed
 from atelier.processes import exit_with_parent
 from portal.api import errors, files, health, metrics
@@ -137,11 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def serve(settings: Settings) -> None:
     """Answer until SIGTERM, or until the process that started this one is gone."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for noisy in ("httpx", "alembic"):  # a line for each request and each look at the schema
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.configure("portal", settings.log_level, settings.log_format)
     services = build(settings)
     await_database(services.database)
     if pending(services.database):
@@ -153,7 +150,7 @@ def serve(settings: Settings) -> None:
         host=settings.portal_host,
         port=settings.portal_port,
         log_config=None,
-        access_log=settings.log_level == "debug",
+        access_log=False,  # the Gate's says more
         proxy_headers=False,  # the Gate reads forwarded headers, from trusted proxies alone
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

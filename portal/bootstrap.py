@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atelier import redaction
 from atelier.storage.base import BlobStore
 from atelier.storage.opening import open_store
 from portal.adapters.local.clock import SystemClock
@@ -93,6 +94,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
     secrets = given.secrets or FileSecrets(settings.secrets_dir)
     database = given.database or open_database(settings)
     audit.keep(database, secrets.get(AUDIT_KEY))
+    redaction.hide(_job_key(secrets).decode(), secrets.get(SIGNING_KEY).hex(), database.url.password)
     store = given.store or open_store(settings.store)
     sessions = Sessions(
         database,
@@ -104,7 +106,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
     passwords = given.passwords or Passwords(settings.password_min_length)
     identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
     fleet, inbox = _fleet(settings, given, secrets)
-    tasks = given.tasks or LocalTasks(store, settings.store, settings.data_dir)
+    tasks = given.tasks or LocalTasks(store, settings.store, settings.data_dir, log_level=settings.log_level)
     changes = Changes()
     departures = Departures(database, store, identity, clock, changes)
     work = build_work(
@@ -219,6 +221,7 @@ def _fleet(settings: Settings, given: Overrides, secrets: Secrets) -> tuple[Flee
         "ATELIER_DEVICE": settings.worker_device,
         "ATELIER_ATTENTION": settings.worker_attention,
         "ATELIER_LOG_LEVEL": settings.log_level,
+        "ATELIER_LOG_FORMAT": settings.log_format or "json",
     }
     launch = Launch(store_url=settings.store, job_key=_job_key(secrets).decode(), settings=known)
     return LocalFleet(inbox, launch, settings.data_dir), inbox

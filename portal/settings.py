@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     worker_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where local workers compute.")
     worker_attention: Attention = Field("auto", description="How local workers compute attention.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
+    log_format: Literal["json", "text"] | None = Field(
+        None, description="How logs are written; without it text at a terminal, else JSON lines."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import signal
 import socket
 import sys
@@ -19,10 +20,13 @@ from types import FrameType
 
 import httpx
 
+from atelier import logs
 from atelier.contract.errors import Conflict, WorkerUnavailable
 from atelier.processes import Child, exit_with_parent, spawn
 from portal.first_start import FIRST_USER, Prepared, prepare
 from portal.settings import Settings, environment
+
+log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 STOP_SECONDS = 45.0
@@ -60,8 +64,10 @@ class Part:
     def start(self) -> None:
         """Start the process; what it says goes to its log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        logs.put_aside(self.log)
         self.child = spawn(self.argv, self.env, log=self.log)
         self.started = time.monotonic()
+        log.info("started: %s", self.name, extra={"pid": self.child.pid, "address": self.url})
 
     def answers(self) -> bool:
         """Whether it serves requests by now."""
@@ -73,7 +79,7 @@ class Part:
     def last_words(self) -> str:
         """The end of its log."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(f"    {line}" for line in lines[-LAST_LINES:])
+        return "\n".join(f"    {logs.legible(line)}" for line in lines[-LAST_LINES:])
 
 
 class Supervisor:
@@ -104,6 +110,7 @@ class Supervisor:
         """Until asked to stop: restart what dies, with growing pauses. The exit status."""
         while not self.stopping.wait(LOOK_SECONDS):
             for part in self._parts:
+                logs.put_aside(part.log)
                 if not self._look_after(part):
                     return 1
         return 0
@@ -111,13 +118,15 @@ class Supervisor:
     def stop(self) -> None:
         """End every part: all are asked at once, waited for, and killed where that takes too long."""
         running = [part.child for part in self._parts if part.child is not None]
+        log.info("stopping %d processes", len(running))
         for child in running:
             child.terminate()
         deadline = time.monotonic() + STOP_SECONDS
         for child in running:
             while child.poll() is None and time.monotonic() < deadline and not self.hurry.is_set():
                 self.hurry.wait(LOOK_SECONDS)
-            child.stop(timeout=0.2)
+            status = child.stop(timeout=0.2)
+            log.info("stopped", extra={"pid": child.pid, "status": status})
 
     def _look_after(self, part: Part) -> bool:
         """Whether the studio may go on as far as this part is concerned."""
@@ -132,6 +141,7 @@ class Supervisor:
         part.child.release()
         part.child = None
         part.deaths = 1 if now - part.started > STEADY_SECONDS else part.deaths + 1
+        log.error("died: %s", part.name, extra={"status": status, "deaths": part.deaths})
         if part.deaths > MOST_DEATHS:
             self._say(f"The {part.name} died {part.deaths} times in a row. The studio ends. Its log says:")
             self._say(part.last_words())
@@ -154,6 +164,9 @@ def run(settings: Settings) -> int:
     check_ports(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with alone(settings.data_dir):
+        file = settings.data_dir.resolve() / "logs" / "supervisor.log"
+        logs.configure("supervisor", settings.log_level, settings.log_format, file)
+        logs.put_aside(file)
         prepared = prepare(settings)
         supervisor = Supervisor(parts_of(settings), say)
         with _signals(supervisor):
@@ -184,6 +197,7 @@ def parts_of(settings: Settings) -> list[Part]:
         "ATELIER_PORT": str(settings.port),
         "ATELIER_PORTAL_URL": settings.portal_url,
         "ATELIER_LOG_LEVEL": settings.log_level,
+        "ATELIER_LOG_FORMAT": settings.log_format or "json",
         "PYTHONUNBUFFERED": "1",
     }
     python = sys.executable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -17,10 +16,11 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from atelier import extension
+from atelier import extension, logs
 from atelier.controls import OWN_PAGES, card_pages
 from atelier.extension import Hooks
 from atelier.processes import exit_with_parent
+from webui.entrance import Entrance
 from webui.page import FirstPage
 from webui.portal import Portal
 from webui.proxy import add_portal_routes
@@ -66,6 +66,7 @@ def create_app(settings: Settings, *, portal: Portal | None = None, hooks: Hooks
     mount(app, build_studio(portal), username)
     app.add_middleware(FirstPage)
     app.add_middleware(Wall, portal=portal)
+    app.add_middleware(Entrance)
     return app
 
 
@@ -83,11 +84,7 @@ def _add_card_pages(app: FastAPI, hooks: Hooks) -> None:
 def main() -> None:
     """Serve until asked to stop or until the parent is gone."""
     settings = Settings()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    # One line per request of a library is noise at every level but debug.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure("webui", settings.log_level, settings.log_format)
     # The server passes the signal on once it has stopped: leave by the door, so that the scratch folder goes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="atelier-webui-") as scratch:
@@ -103,7 +100,7 @@ def _server_config(settings: Settings) -> uvicorn.Config:
         factory=True,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
+        log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from atelier import logs
 from atelier.client import PortalClient
 from atelier.contract.errors import NotAuthenticated
 
@@ -41,7 +42,9 @@ class SharedTransport(httpx.AsyncBaseTransport):
         self.inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Pass the request on."""
+        """Pass the request on, with the id of the request it is made for."""
+        if (known := logs.current().get("request_id")) is not None:
+            request.headers["X-Request-Id"] = str(known)
         return await self.inner.handle_async_request(request)
 
     async def aclose(self) -> None:

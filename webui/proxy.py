@@ -41,9 +41,12 @@ OURS = frozenset(
         b"x-forwarded-host",
         b"x-forwarded-proto",
         b"x-forwarded-port",
+        b"x-request-id",
     }
 )
-"""Set by us from what we see: a caller's own would let it choose its address."""
+"""Set by us from what we see: a caller's own would let it choose its address. The request's id is the one
+that the Entrance settled.
+"""
 
 TIMEOUTS = httpx.Timeout(5, read=None, write=60, pool=5).as_dict()
 """No limit on reading: event streams and the peer's synchronous calls last as long as their job."""

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
         (), description="Networks of load balancers whose X-Forwarded-For and -Proto the web UI believes."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
+    log_format: Literal["json", "text"] | None = Field(
+        None, description="How logs are written; without it text at a terminal, else JSON lines."
+    )
 
     @classmethod
     def settings_customise_sources(

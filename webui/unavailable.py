@@ -7,6 +7,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from atelier import logs
 from atelier.contract.errors import WorkerUnavailable
 
 RETRY_S = 3
@@ -28,5 +29,6 @@ def unavailable(request: Request) -> Response:
     headers = {"Retry-After": str(RETRY_S), "Cache-Control": "no-store"}
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_PAGE, status_code=503, headers=headers)
-    body = {"error": WorkerUnavailable(f"{SENTENCE} Try again in a moment.").body()}
+    error = WorkerUnavailable(f"{SENTENCE} Try again in a moment.").body()
+    body = {"error": error, "request_id": logs.current().get("request_id", "")}
     return JSONResponse(body, status_code=503, headers=headers)

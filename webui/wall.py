@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atelier import logs
 from atelier.contract.errors import (
     AtelierError,
     NotAuthenticated,
@@ -148,7 +149,9 @@ def _listed(path: str, known: tuple[str, ...]) -> bool:
 
 def _refuse(error: AtelierError) -> Response:
     return JSONResponse(
-        {"error": error.body()}, status_code=error.http_status, headers={"Cache-Control": "no-store"}
+        {"error": error.body(), "request_id": logs.current().get("request_id", "")},
+        status_code=error.http_status,
+        headers={"Cache-Control": "no-store"},
     )
 
 

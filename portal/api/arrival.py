@@ -4,8 +4,6 @@ trusted proxies alone.
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -15,10 +13,10 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
+from atelier import logs
 from portal.services.audit import Origin
 from portal.settings import Settings
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 _LOOPBACK_NAME = "localhost"
 
 
@@ -69,9 +67,8 @@ def arrival_of(scope: Scope, settings: Settings) -> Arrival:
     proxied = _trusted(peer, settings.trusted_proxies)
     forwarded = headers if proxied else Headers()
     scheme = forwarded.get("x-forwarded-proto", scope.get("scheme", "http")).split(",")[-1].strip().lower()
-    given_id = forwarded.get("x-request-id", "")
     return Arrival(
-        request_id=given_id if _REQUEST_ID.match(given_id) else secrets.token_hex(8),
+        request_id=logs.request_id(forwarded.get("x-request-id")),
         scheme="https" if scheme == "https" else "http",
         host=forwarded.get("x-forwarded-host", headers.get("host", "")).split(",")[-1].strip(),
         client_ip=_client(peer, forwarded.getlist("x-forwarded-for"), settings.trusted_proxies),

@@ -90,13 +90,8 @@ def unexpected(
     """A defect, or a database that fails: logged with its traceback and the request id. A defect is told to
     nobody; `told` is what is said instead.
     """
-    log.error(
-        "request %s: %s %s",
-        request.state.arrival.request_id,
-        request.method,
-        request.url.path,
-        exc_info=cause,
-    )
+    route = getattr(request.scope.get("route"), "path", "no route")
+    log.error("%s failed", route, exc_info=cause)
     return respond(request, told or InternalError(_DEFECT), shapes)
 
 

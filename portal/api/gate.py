@@ -4,6 +4,7 @@ answer hardened.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -12,15 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atelier import logs
 from atelier.contract.errors import AtelierError, InvalidRequest, NotPermitted, PayloadTooLarge
 from portal.api.arrival import Arrival, arrival_of, known_host
 from portal.api.errors import Shape, respond, unexpected
 from portal.services.failures import failure
-from portal.services.metrics import Metrics
+from portal.services.metrics import UNMATCHED, Metrics, known_method
 from portal.settings import Settings
+
+log = logging.getLogger("portal.access")
 
 PROBES = ("/healthz", "/readyz")
 """Asked by load balancers over plain http and by address: no check of host or transport."""
+
+SELDOM_TOLD = frozenset((*PROBES, "/metrics", "/portal/static/{name}"))
+"""Routes whose requests are logged at the level debug alone."""
 
 MODEL_UPLOAD = "/api/v1/models/upload"
 """The one route whose body may be larger: it is written to disk as it arrives, and a setting of its own
@@ -61,10 +68,13 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
         arrival = arrival_of(scope, self._settings)
         scope.setdefault("state", {}).update(arrival=arrival, cookies=[])
-        request = Request(scope)
+        with logs.bound(request_id=arrival.request_id):
+            await self._answer(Request(scope), arrival, receive, send)
+
+    async def _answer(self, request: Request, arrival: Arrival, receive: Receive, send: Send) -> None:
+        began, scope = time.perf_counter(), request.scope
         hardened = _Hardened(send, arrival, scope["state"]["cookies"])
         try:
             self._check(request, arrival)
@@ -79,9 +89,24 @@ class Gate:
                 raise
             await unexpected(request, error, self._shapes, failure(error))(scope, receive, hardened)
         finally:
-            if hardened.began is not None:
-                route = getattr(scope.get("route"), "path", None)
-                self._metrics.answered(route, scope["method"], hardened.status, hardened.began - began)
+            self._note(request, hardened, began)
+
+    def _note(self, request: Request, answer: _Hardened, began: float) -> None:
+        """Count the request and log it, by its route's template: what stands in a path may be a secret."""
+        if answer.began is None:
+            return
+        route = getattr(request.scope.get("route"), "path", None)
+        self._metrics.answered(route, request.method, answer.status, answer.began - began)
+        said = {
+            "method": known_method(request.method),
+            "route": route or UNMATCHED,
+            "status": answer.status,
+            "ms": round(1000 * (answer.began - began), 1),
+            "whole_ms": round(1000 * (time.perf_counter() - began), 1),
+            "ip": request.state.arrival.client_ip,
+        }
+        level = logging.DEBUG if said["route"] in SELDOM_TOLD else logging.INFO
+        log.log(level, "%(method)s %(route)s %(status)s", said, extra=said)
 
     def _check(self, request: Request, arrival: Arrival) -> None:
         if request.url.path in PROBES:

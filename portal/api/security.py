@@ -17,6 +17,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
+from atelier import logs
 from atelier.contract.errors import NotAuthenticated, NotPermitted
 from atelier.contract.routes import for_programs
 from portal.api import cookies
@@ -69,6 +70,7 @@ class Guard:
         caller = identify(request, services, allow_cookie=not self.wants_program(request.url.path))
         caller = replace(caller, origin=arrived(request).origin)
         request.state.caller = caller
+        logs.note(user_id=caller.user_id)
         if not caller.may(self.permission):
             services.identity.note_denied(caller, self.permission)
         caller.demand(self.permission)

@@ -119,11 +119,15 @@ def _server_engine(url: URL) -> Engine:
     after some seconds. What the URL says of these itself holds.
     """
     silent = {name: value for name, value in _SILENCE.items() if name not in url.query}
-    return create_engine(url, pool_pre_ping=True, connect_args=silent)
+    return create_engine(url, pool_pre_ping=True, connect_args=silent, hide_parameters=True)
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_MS / 1000, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": SQLITE_BUSY_MS / 1000, "check_same_thread": False},
+        hide_parameters=True,  # they are people's prompts and hashes, and errors go into logs
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from portal.services.models import catalogue
 from portal.services.ports import Clock
 from portal.services.quotas import Quotas
 from portal.services.setting_layers import standing
+
+log = logging.getLogger(__name__)
 
 AUTOMATIC = "automatic"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -106,7 +109,7 @@ class Acceptance:
                 if known is not None:
                     return known
                 self._quotas.demand(session, caller.user_id, _pictures(ready))
-                job_id = self._insert(session, caller, request, ready, origin or audit.Origin())
+                job_id, parts = self._insert(session, caller, request, ready, origin or audit.Origin())
                 if idempotency_key is not None:
                     self._remember(session, caller, idempotency_key, body_hash, job_id)
         except IntegrityError:
@@ -117,6 +120,7 @@ class Acceptance:
                 raise
             return known
         self.accepted = next(self._counted)
+        log.info("job accepted", extra={"job_id": job_id, "parts": parts})
         self._changes.notify(WORK)
         return job_id
 
@@ -149,7 +153,8 @@ class Acceptance:
 
     def _insert(
         self, session: Session, caller: Caller, request: JobRequest, ready: Ready, origin: audit.Origin
-    ) -> str:
+    ) -> tuple[str, list[str]]:
+        """The job's id and those of its parts."""
         now, resolution = self._clock.now(), ready.resolution
         job = Job(
             id=new_id(),
@@ -167,7 +172,8 @@ class Acceptance:
         )
         session.add(job)
         session.flush()
-        session.add_all(_parts(job, resolution))
+        parts = _parts(job, resolution)
+        session.add_all(parts)
         counts = {
             "task": request.task,
             "parts": len(resolution.parts),
@@ -181,7 +187,7 @@ class Acceptance:
             origin=origin,
             details=counts,
         )
-        return job.id
+        return job.id, [part.id for part in parts]
 
     def _resolve(self, session: Session, user_id: str, request: JobRequest, answering: bool) -> Ready:
         if request.task != Task.TEXT_TO_IMAGE:

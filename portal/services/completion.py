@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from atelier import logs
 from atelier.contract import keys
 from atelier.contract.errors import (
     AtelierError,
@@ -107,7 +108,8 @@ class Completions:
         except NotFound:
             pass
         except (ValidationError, ValueError) as error:
-            log.error("part %s attempt %d left a result that cannot be read: %s", part, attempt, error)
+            ids = {"job_id": job, "part_id": part, "attempt": attempt}
+            log.error("the attempt left a result that cannot be read: %s", error, extra=ids)
             return Ending(error=InternalError("The worker's result cannot be read."))
         try:
             body = json.loads(self._store.get(keys.error(job, part, attempt)))
@@ -121,19 +123,23 @@ class Completions:
         """Close the attempt and, if it is still the one that counts, end or requeue its part. Returns
         whether anything changed.
         """
-        with self._database.session() as session:
-            row = session.scalar(
-                select(Attempt)
-                .where(Attempt.part_id == part, Attempt.number == attempt, Attempt.job_id == job)
-                .with_for_update()
-            )
-            if row is None:
-                return False
-            changed, visible = row.open, row.outcome in VISIBLE
+        with logs.bound(job_id=job, part_id=part, attempt=attempt):
+            with self._database.session() as session:
+                row = session.scalar(
+                    select(Attempt)
+                    .where(Attempt.part_id == part, Attempt.number == attempt, Attempt.job_id == job)
+                    .with_for_update()
+                )
+                if row is None:
+                    return False
+                changed, visible = row.open, row.outcome in VISIBLE
+                if changed:
+                    visible = self._close(session, row, ending)
+                    state = session.get_one(Part, part).state
             if changed:
-                visible = self._close(session, row, ending)
-        if not visible:
-            self.drop(job, part, attempt)
+                _tell(row, state, ending)
+            if not visible:
+                self.drop(job, part, attempt)
         if changed:
             self._changes.notify(job, WORK)
         return changed
@@ -222,6 +228,17 @@ class Completions:
             return PartEvent.FAIL
         part.not_before = now + retry.delay(number, spread=self._spread())
         return PartEvent.REQUEUE
+
+
+def _tell(attempt: Attempt, state: str, ending: Ending) -> None:
+    """Log how an attempt ended, and what became of its part."""
+    said: dict[str, object] = {"outcome": attempt.outcome, "state": state, "endpoint": attempt.endpoint}
+    if ending.error is not None:
+        said["code"] = ending.error.code
+    if attempt.worked:
+        said["worked_s"] = round(attempt.worked, 3)
+    level = logging.INFO if attempt.outcome in (*VISIBLE, "cancelled", "stale") else logging.WARNING
+    log.log(level, "attempt ended: %s", attempt.outcome, extra=said)
 
 
 def derive(session: Session, job_id: str, now: float, *, waking: bool = False) -> None:

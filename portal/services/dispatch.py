@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from atelier import logs
 from atelier.contract import keys, signing, understands
 from atelier.contract.errors import AtelierError, WorkReturned
 from atelier.contract.jobs import PartState
@@ -102,7 +103,8 @@ class Dispatcher:
                 return sent
             claimed = self._claim(*planned)
             if claimed is not None:
-                self._send(claimed)
+                with logs.bound(job_id=claimed.job, part_id=claimed.part, attempt=claimed.attempt):
+                    self._send(claimed)
                 sent += 1
 
     def _plan(self) -> tuple[str, _Target] | None:
@@ -166,9 +168,10 @@ class Dispatcher:
             self._refused(claimed, error)
             return
         except Exception:
-            log.exception("part %s could not be sent to %s", claimed.part, claimed.endpoint)
+            log.exception("the part could not be sent to %s", claimed.endpoint)
             self._refused(claimed, WorkReturned(f"The endpoint {claimed.endpoint!r} could not be reached."))
             return
+        log.info("part sent", extra={"endpoint": claimed.endpoint, "ticket": ticket})
         with self._database.session() as session:
             row = session.scalar(
                 select(Attempt).where(Attempt.part_id == claimed.part, Attempt.number == claimed.attempt)

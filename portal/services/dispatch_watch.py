@@ -133,6 +133,8 @@ class Watcher:
                     if part.attempt == each.attempt and part.state == PartState.DISPATCHED:
                         part.state = after(PartState.DISPATCHED, PartEvent.PROGRESS).value
                         derive(session, each.job, now)
+                        ids = {"job_id": each.job, "part_id": each.part, "attempt": each.attempt}
+                        log.info("part running", extra=ids)
 
     def _reconcile(self, each: InFlight) -> bool:
         """Make one open attempt agree with the blob store and the fleet."""
@@ -152,7 +154,8 @@ class Watcher:
             # Still queued in front of a worker that starts or is busy: the engine may yet run it.
             self._extend(each)
             return False
-        log.warning("attempt %d of part %s showed no life for %.0f s", each.attempt, each.part, LEASE_SECONDS)
+        ids = {"job_id": each.job, "part_id": each.part, "attempt": each.attempt}
+        log.warning("the attempt showed no life for %.0f s", LEASE_SECONDS, extra=ids)
         lost = WorkerUnavailable("The worker stopped answering.")
         return self._completions.end(each.job, each.part, each.attempt, Ending(error=lost, outcome=LOST))
 

@@ -81,7 +81,7 @@ class Identity:
         """
         name = username.strip().lower()[:256]
         if wait := self._throttle.admit(origin.ip, name):
-            log.warning("request %s: login throttled for %.0f s, from %s", origin.request_id, wait, origin.ip)
+            log.warning("login throttled for %.0f s, from %s", wait, origin.ip)
             raise TooManyRequests(
                 f"Too many tries. Wait {_spoken(wait)}, then try again.", detail={"retry_after": round(wait)}
             )

@@ -48,12 +48,16 @@ class Metrics:
 
     def answered(self, route: str | None, method: str, status: int, seconds: float) -> None:
         """Count a request. `route` is its template, None where no route matched."""
-        known = method if method in METHODS else "other"
-        self._requests.labels(route or UNMATCHED, known, str(status)).observe(seconds)
+        self._requests.labels(route or UNMATCHED, known_method(method), str(status)).observe(seconds)
 
     def exposition(self) -> bytes:
         """All figures in Prometheus's text format 0.0.4. Raises what the database raises."""
         return generate_latest(self._registry)
+
+
+def known_method(method: str) -> str:
+    """A method of HTTP by its name; "other" for what somebody made up."""
+    return method if method in METHODS else "other"
 
 
 class _Process(Collector):

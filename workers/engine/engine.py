@@ -109,6 +109,11 @@ class Engine:
         """Start the executor's thread."""
         self._executor.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether parts that are submitted will be worked on."""
+        return self._executor.alive and not self._closed
+
     def keep(self, checkpoint: Checkpoint) -> None:
         """Take a checkpoint that is in memory already, so that the model whose weights have its name needs no
         file.

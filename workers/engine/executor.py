@@ -86,6 +86,11 @@ class Executor:
             self._woken = True
             self._changed.notify()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def close(self, timeout: float) -> None:
         """Finish what has joined, then end the thread; waits at most `timeout` seconds."""
         with self._changed:
@@ -158,8 +163,8 @@ class Executor:
             do()
         except AtelierError as error:
             self._fail(live, error)
-        except Exception as error:
-            log.exception("part failed in the engine")
+        except Exception as error:  # noqa: BLE001  # logged, as the part it belongs to
+            live.run.context.copy().run(log.exception, "part failed in the engine")
             self._fail(live, InternalError(f"The engine failed on this picture: {error}"))
 
     def _heed(self, live: _Live) -> None:
@@ -279,7 +284,7 @@ class Executor:
         """A batch failed: try its parts one by one, so that only the guilty one fails."""
         parts = list(dict.fromkeys(live for live, _, _ in members))
         if len(parts) == 1:
-            log.error("forward failed", exc_info=error)
+            parts[0].run.context.copy().run(log.error, "forward failed", exc_info=error)
             self._fail(
                 parts[0],
                 error if isinstance(error, AtelierError) else InternalError(f"The network failed: {error}"),

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 import torch
@@ -70,6 +71,8 @@ class PartRun:
     """Makes an approximate picture of a latent."""
     warnings: list[str] = field(default_factory=list)
     future: Future[EngineResult] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
+    """What whoever handed the part in calls itself: lines of the log about the part are written in it."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self, phase: str) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from atelier import infotext
+from atelier import infotext, logs
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InternalError, WorkReturned
 from atelier.contract.parts import Action, JobStamp, PartControl, PartResult, PictureResult, ResolvedPart
@@ -118,6 +118,7 @@ class Executor:
         end it.
         """
         name = (stamp.job, stamp.part, stamp.attempt)
+        logs.note(job_id=stamp.job, part_id=stamp.part, attempt=stamp.attempt)
         task = self._attempts.get(name)
         if task is None:
             task = self._attempts[name] = asyncio.create_task(self._attempt(part, stamp))
@@ -159,17 +160,26 @@ class Executor:
 
     async def _attempt(self, part: ResolvedPart, stamp: JobStamp) -> dict[str, Any]:
         """One attempt from its control object to result.json or error.json."""
+        with (
+            logs.bound(job_id=stamp.job, part_id=stamp.part, attempt=stamp.attempt),
+            logs.unsaid(*_prompts(part)),
+        ):
+            return await self._decided(part, stamp)
+
+    async def _decided(self, part: ResolvedPart, stamp: JobStamp) -> dict[str, Any]:
         received = self._clock.time()
+        log.info("part received", extra={"pictures": part.batch_size})
         known = await self._off_loop(self._already_decided, stamp)
         if known is not None:
             return _answer(stamp, known)
         try:
             return _answer(stamp, await self._computed(part, stamp, received))
         except AtelierError as error:
+            log.warning("the attempt failed: %s", error.code)
             await self._off_loop(self._store_error, stamp, error)
             raise
         except Exception as error:
-            log.exception("attempt %d of part %s met a defect", stamp.attempt, stamp.part)
+            log.exception("the attempt met a defect")
             told = InternalError("The worker met a defect while it made this picture. Its log says which.")
             await self._off_loop(self._store_error, stamp, told)
             raise told from error
@@ -183,7 +193,7 @@ class Executor:
             return key
         control = documents.read(self._store, keys.part_control(stamp.job, stamp.part), PartControl)
         if control is None or control.attempt != stamp.attempt or control.action is Action.CANCEL:
-            log.info("attempt %d of part %s does not count any more", stamp.attempt, stamp.part)
+            log.info("the attempt does not count any more")
             return SUPERSEDED
         if control.action is None:
             return None
@@ -287,6 +297,9 @@ class Executor:
             timeline={**timeline, "stored": self._clock.time()},
         )
         documents.write(self._store, key, result)
+        log.info(
+            "result stored", extra={"pictures": len(pictures), "stopped": stopped, "cancelled": cancelled}
+        )
         return key
 
     def _store_error(self, stamp: JobStamp, error: AtelierError) -> None:
@@ -294,16 +307,26 @@ class Executor:
         try:
             self._store.put(key, data.encode(), content_type="application/json")
         except AtelierError as refused:
-            log.warning("the error of part %s was not stored: %s", stamp.part, refused.message)
+            log.warning("the attempt's error was not stored: %s", refused.message)
 
     async def _off_loop(self, work: Callable[..., Value], *arguments: Any) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, logs.carried(work), *arguments)
 
 
 def encoded(part: ResolvedPart, picture: EnginePicture) -> Shown:
     """A picture of `part` as a file."""
     text = infotext.render(part, picture.index)
     return Shown(text, encode(picture.pixels, part.format, text, part.recipe_hash))
+
+
+def _prompts(part: ResolvedPart) -> tuple[str, ...]:
+    """What somebody wrote for the part's passes."""
+    second = part.hires
+    return (
+        part.prompt,
+        part.negative_prompt,
+        *((second.prompt, second.negative_prompt) if second is not None else ()),
+    )
 
 
 async def _cancel_when_gone(gone: asyncio.Event, works: Sequence[Work]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from pydantic import ValidationError
 
+from atelier import logs, redaction
 from atelier.contract.errors import AtelierError
 from atelier.contract.models import ModelRef
 from atelier.contract.parts import InstanceState
@@ -53,9 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         exit_with_parent()
         settings = WorkerSettings()  # what is required comes from the environment
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        logs.configure("worker", settings.log_level, settings.log_format)
+        redaction.hide(settings.token, settings.signing_key.decode())
         log.info("%s: %s", ENGINE_NAME, settings.redacted())
         return 0 if run(settings) else 1
     except ValidationError as error:
@@ -92,6 +92,9 @@ def run(settings: WorkerSettings) -> bool:
     executor = Executor(engine, store, side)
     gate.announce = side.announce
 
+    def health() -> list[str]:
+        return [*side.faults(), *([] if engine.alive else ["The engine's thread has ended."])]
+
     def start() -> None:
         engine.start()
         side.start()
@@ -108,6 +111,7 @@ def run(settings: WorkerSettings) -> bool:
             drain_seconds=settings.drain_seconds,
             start=start,
             give_up=executor.give_up,
+            health=health,
         )
     finally:
         engine.close(_CLOSE_SECONDS)

@@ -12,7 +12,7 @@ import hmac
 import json
 import logging
 import signal
-import uuid
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from atelier import logs
 from atelier.contract.errors import (
     AtelierError,
     InternalError,
@@ -64,6 +65,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+Health = Callable[[], list[str]]
+"""What is wrong with the worker, a sentence each. It may block."""
 Handler = Callable[[Invocation], Awaitable[dict[str, Any] | Answer]]
 
 
@@ -139,16 +142,24 @@ def contract_app(
     *,
     token: str | None,
     max_body_bytes: int,
+    health: Health | None = None,
     lifespan: Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
-    """The two routes of the contract around `handle`. With a `token`, /invocations asks for it as a bearer
-    token.
+    """The two routes of the contract around `handle`, and /healthz and /readyz, which says in words what is
+    wrong: that the gate is closed, and what `health` finds. With a `token`, /invocations asks for it as a
+    bearer token.
     """
 
-    async def ping(_: Request) -> Response:
-        return Response(status_code=200 if gate.status == "ready" else 503)
-
     async def invocations(request: Request) -> Response:
+        began, request_id = time.perf_counter(), logs.request_id(request.headers.get("x-request-id"))
+        with logs.bound(request_id=request_id):
+            response = await answered(request)
+            said = {"status": response.status_code, "ms": round(1000 * (time.perf_counter() - began), 1)}
+            log.info("POST /invocations %d", response.status_code, extra=said)
+        response.headers["X-Request-Id"] = request_id
+        return response
+
+    async def answered(request: Request) -> Response:
         try:
             _check_token(request, token)
             _check_accepted(request)
@@ -163,10 +174,9 @@ def contract_app(
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception:  # the caller gets JSON, the log gets the rest
-            request_id = uuid.uuid4().hex
-            log.exception("request %s failed", request_id)
+            log.exception("the request failed")
             told = "The worker met a defect. Its log has the request id."
-            return error_response(InternalError(told, detail={"request_id": request_id}))
+            return error_response(InternalError(told, detail={"request_id": logs.current()["request_id"]}))
 
     async def not_found(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
@@ -174,8 +184,30 @@ def contract_app(
         told = NotFound(f"There is no {request.method} {path} here; only /ping and /invocations.")
         return JSONResponse({"error": told.body()}, status_code=status)
 
-    routes = [Route("/ping", ping, methods=["GET"]), Route("/invocations", invocations, methods=["POST"])]
+    routes = [*_probes(gate, health), Route("/invocations", invocations, methods=["POST"])]
     return Starlette(routes=routes, exception_handlers={HTTPException: not_found}, lifespan=lifespan)
+
+
+def _probes(gate: Gate, health: Health | None) -> list[Route]:
+    """/ping as SageMaker asks it, and for people /healthz (the process answers) and /readyz."""
+
+    async def ping(_: Request) -> Response:
+        return Response(status_code=200 if gate.status == "ready" else 503)
+
+    async def alive(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        faults = [] if gate.status == "ready" else [f"The worker is {gate.status}."]
+        faults += await asyncio.to_thread(health) if health else []
+        said = {"status": "not ready" if faults else "ready", "faults": faults}
+        return JSONResponse(said, 503 if faults else 200)
+
+    return [
+        Route("/ping", ping, methods=["GET"]),
+        Route("/healthz", alive, methods=["GET"]),
+        Route("/readyz", ready, methods=["GET"]),
+    ]
 
 
 def error_response(error: AtelierError) -> Response:
@@ -263,6 +295,7 @@ def serve(
     drain_seconds: float,
     start: Callable[[], None],
     give_up: Callable[[], None],
+    health: Health | None = None,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, then drain; returns whether the start succeeded.
 
@@ -301,7 +334,9 @@ def serve(
         for task in tasks:
             task.cancel()
 
-    app = contract_app(handle, gate, token=token, max_body_bytes=max_body_bytes, lifespan=lifespan)
+    app = contract_app(
+        handle, gate, token=token, max_body_bytes=max_body_bytes, health=health, lifespan=lifespan
+    )
     server = uvicorn.Server(_uvicorn_config(app, host, port))
     server.run()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second request to go must not spoil the last writes

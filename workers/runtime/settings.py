@@ -71,6 +71,8 @@ class WorkerSettings(ComputeSettings):
     drain_seconds: float = Field(25.0, ge=0)
     """How long running parts may go on after SIGTERM; SageMaker kills after 30."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] | None = None
+    """How logs are written; None means text at a terminal, else JSON lines."""
 
     @model_validator(mode="after")
     def _strong_secrets(self) -> Self:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from atelier import logs
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError
 from atelier.contract.parts import Action, EndpointControl, InstanceState, JobStamp, ProgressState
@@ -28,6 +29,8 @@ CONTROL_SECONDS = 1.0
 STATE_SECONDS = 15.0
 RETRY_SECONDS = 5.0
 """Pause after the store refused."""
+SILENT_SECONDS = 3 * STATE_SECONDS
+"""Without a state written for so long, the worker is not ready."""
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +113,23 @@ class SideThread:
         self._control_etag: str | None = None
         self._control_next = float("-inf")
         self._state_next = float("-inf")
+        self._state_written = float("-inf")
         self._thread = threading.Thread(target=self._run, name="side", daemon=True)
+
+    def faults(self) -> list[str]:
+        """What keeps it from telling anybody, in words: its thread has ended, or the store has not taken the
+        worker's state for long.
+        """
+        silent = self._clock.monotonic() - self._state_written
+        if not self._thread.is_alive():
+            return ["The thread that tells of progress and hears of clicks has ended."]
+        if silent > SILENT_SECONDS:
+            return ["The worker cannot write its state to the blob store."]
+        return []
 
     def start(self) -> None:
         """Begin; the first thing written is the worker's state."""
+        self._state_written = self._clock.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -150,7 +166,7 @@ class SideThread:
             for seq in previews:
                 self._store.delete(self._preview_key(watch, seq))
         except AtelierError as error:
-            log.warning("previews of part %s stay behind: %s", watch.stamp.part, error.message)
+            log.warning("previews stay behind: %s", error.message, extra=_ids(watch.stamp))
 
     def tick(self) -> float:
         """Do what is due; returns the monotonic time at which something is due next."""
@@ -198,7 +214,8 @@ class SideThread:
         action = Action.CANCEL if superseded else control.action
         if action is not None and action not in watch.asked:
             watch.asked.add(action)
-            watch.work.act(action, superseded=superseded)
+            with logs.bound(**_ids(watch.stamp)):
+                watch.work.act(action, superseded=superseded)
 
     def _tell(self, watch: Watch, now: float) -> None:
         """Write the attempt's progress if there is something new to say and its last write is long enough
@@ -219,7 +236,7 @@ class SideThread:
                 if not watch.released:
                     self._write(watch, progress, jpeg)
         except AtelierError as error:
-            log.warning("progress of part %s was not written: %s", watch.stamp.part, error.message)
+            log.warning("progress was not written: %s", error.message, extra=_ids(watch.stamp))
             watch.looked_next = now + RETRY_SECONDS
             return
         watch.version, watch.phase, watch.written = progress.version, progress.phase, now
@@ -253,6 +270,12 @@ class SideThread:
         try:
             state = self._describe()
             documents.write(self._store, keys.instance(self._endpoint, state.instance), state)
+            self._state_written = now
         except AtelierError as error:
             self._state_next = now + RETRY_SECONDS
             log.warning("the worker's state was not written: %s", error.message)
+
+
+def _ids(stamp: JobStamp) -> dict[str, str | int]:
+    """An attempt as the log names it."""
+    return {"job_id": stamp.job, "part_id": stamp.part, "attempt": stamp.attempt}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from atelier import logs
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InternalError, InvalidRequest, NotFound
 from atelier.contract.models import ModelKind
@@ -33,8 +34,8 @@ ACTIONS = ("convert", "folder", "hash")
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     exit_with_parent()
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     given = _parser().parse_args(words)
+    logs.configure("task", given.log_level, given.log_format)
     store = open_store(given.store)
     with tempfile.TemporaryDirectory(dir=given.workspace, prefix="task-") as place:
         try:
@@ -58,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="", help="what messages call the file")
     parser.add_argument("--kind", choices=[kind.value for kind in ModelKind], default="checkpoint")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long a conversion may take")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-format", choices=("json", "text"), help="without it text at a terminal")
     parser.add_argument("--workspace", type=Path, help="a folder for intermediate files")
     return parser
 

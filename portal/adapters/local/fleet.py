@@ -5,6 +5,7 @@ told through an inbox.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import uuid
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from atelier import logs
 from atelier.contract.errors import WorkerUnavailable, WorkReturned
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.worker_process import Launch, WorkerProcess
@@ -23,6 +25,8 @@ from portal.services.ports import (
     Submission,
     TicketState,
 )
+
+log = logging.getLogger(__name__)
 
 REMEMBERED_TICKETS = 10_000
 
@@ -85,9 +89,8 @@ class LocalFleet:
                 self._tickets.popitem(last=False)
         worker.expect()
         name = f"invocation-{submission.part[-8:]}"
-        threading.Thread(
-            target=self._carry, args=(worker, submission, ticket), name=name, daemon=True
-        ).start()
+        carry = logs.carried(self._carry)
+        threading.Thread(target=carry, args=(worker, submission, ticket), name=name, daemon=True).start()
         return ticket
 
     def poll(self, ticket: str) -> TicketState:
@@ -109,7 +112,8 @@ class LocalFleet:
     def _carry(self, worker: WorkerProcess, submission: Submission, ticket: str) -> None:
         try:
             error = worker.invoke(submission.body)
-        except Exception as failure:  # noqa: BLE001  # whatever happened, somebody waits for the message
+        except Exception as failure:  # whatever happened, somebody waits for the message
+            log.exception("the worker of endpoint %s could not be asked", submission.endpoint)
             error = WorkerUnavailable(f"The worker could not be asked: {failure}.").body()
         finally:
             worker.release()

@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from atelier import logs
 from atelier.contract import keys
 from atelier.contract.errors import NotFound, WorkerUnavailable
 from atelier.processes import Child, spawn
@@ -35,9 +36,16 @@ class LocalTasks:
     """
 
     def __init__(
-        self, store: BlobStore, store_url: str, data_dir: Path, argv: tuple[str, ...] = PROGRAM
+        self,
+        store: BlobStore,
+        store_url: str,
+        data_dir: Path,
+        argv: tuple[str, ...] = PROGRAM,
+        *,
+        log_level: str = "info",
     ) -> None:
         self._store, self._store_url, self._argv = store, store_url, argv
+        self._log_level = log_level
         self._root = data_dir.resolve() / "tasks"
         self._run = uuid.uuid4().hex[:12]
         self._numbers = itertools.count(1)
@@ -53,7 +61,7 @@ class LocalTasks:
             place = self._place(ticket)
             place.mkdir(mode=0o700)
             words = [spec.action.value, "--store", self._store_url, "--task", ticket, "--source", spec.source]
-            words += ["--name", spec.name, "--workspace", str(place)]
+            words += ["--name", spec.name, "--workspace", str(place), "--log-level", self._log_level]
             if spec.kind:
                 words += ["--kind", spec.kind]
             try:
@@ -117,10 +125,11 @@ class LocalTasks:
 
     def _ended(self, ticket: str, status: int) -> TaskStatus:
         try:
-            said: Any = json.loads(self._store.get(keys.task_result(ticket)))
-            error, outcome = said.get("error"), said.get("outcome", {})
+            found: Any = json.loads(self._store.get(keys.task_result(ticket)))
+            error, outcome = found.get("error"), found.get("outcome", {})
         except (NotFound, ValueError, AttributeError):
-            log.warning("task %s ended with status %s: %s", ticket, status, self.logs(ticket))
+            said = "; ".join(logs.legible(line) for line in self.logs(ticket).splitlines())
+            log.warning("task %s ended with status %s: %s", ticket, status, said)
             lost = f"The task ended with status {status} before it said how it went. Try again."
             error, outcome = WorkerUnavailable(lost).body(), {}
         if error is not None:

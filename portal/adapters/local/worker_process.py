@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from atelier import logs
 from atelier.contract.errors import WorkerUnavailable, WorkReturned
 from atelier.processes import Child, spawn
 from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus
@@ -196,8 +197,7 @@ class WorkerProcess:
         """Folders and log; the log's length before this life."""
         self._home.joinpath("opt", "ml").mkdir(parents=True, exist_ok=True)
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        if self._log.exists() and self._log.stat().st_size > LARGEST_LOG:
-            self._log.replace(self._log.with_suffix(".log.1"))
+        logs.put_aside(self._log, LARGEST_LOG)
         return self._log.stat().st_size if self._log.exists() else 0
 
     def _start(self) -> _Running:
@@ -245,6 +245,7 @@ class WorkerProcess:
             self._last_used = time.monotonic()
         self._set(EndpointStatus(EndpointState.IN_SERVICE, 1))
         while running.child.poll() is None:
+            logs.put_aside(self._log, LARGEST_LOG)
             with self._changed:
                 self._changed.wait(WATCH_SECONDS)
                 idle = time.monotonic() - self._last_used if self._expected == 0 else 0.0
@@ -278,7 +279,8 @@ def _free_port() -> int:
 def _reason(log_file: Path, start: int, status: int | None) -> str:
     """A sentence with the end of the log of this life: what an administrator looks for first."""
     with log_file.open("rb") as source:
-        source.seek(max(start, log_file.stat().st_size - 4096))
+        size = log_file.stat().st_size
+        source.seek(max(start if start <= size else 0, size - 2**16))
         lines = [line for line in source.read().decode(errors="replace").splitlines() if line.strip()]
-    said = lines[-1].strip()[:400] if lines else "it wrote nothing"
+    said = logs.legible(lines[-1].strip())[:400] if lines else "it wrote nothing"
     return f"The worker ended with status {status}: {said}. Its log: {log_file.name}"
