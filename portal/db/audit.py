@@ -24,6 +24,10 @@ class AuditEntry(Base):
         Index("ix_audit_entries_actor_id_id", "actor_id", "id"),
         Index("ix_audit_entries_action_id", "action", "id"),
         Index("ix_audit_entries_object_id", "object", "id"),
+        Index("ix_audit_entries_actor_name_id", "actor_name", "id"),
+        Index("ix_audit_entries_subject_id", "subject", "id"),
+        Index("ix_audit_entries_request_id_id", "request_id", "id"),
+        Index("ix_audit_entries_result_id", "result", "id"),
     )
 
     id: Mapped[int] = mapped_column(

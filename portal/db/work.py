@@ -136,6 +136,8 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_owner_created", "owner_id", "created"),
         Index("ix_jobs_owner_state", "owner_id", "state"),
+        Index("ix_jobs_created_id", "created", "id"),
+        Index("ix_jobs_state_created_id", "state", "created", "id"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -232,12 +234,15 @@ class Picture(Base):
     """
 
     __tablename__ = "pictures"
-    __table_args__ = (UniqueConstraint("job_id", "index"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "index"),
+        Index("ix_pictures_owner_created", "owner_id", "created", "index", "size"),
+    )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     owner_id: Mapped[str] = mapped_column(ID, index=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    part_id: Mapped[str] = mapped_column(ForeignKey("parts.id"))
+    part_id: Mapped[str] = mapped_column(ForeignKey("parts.id"), index=True)
     index: Mapped[int] = mapped_column(Integer)
     """Position in the job; a grid's is negative, so that grids come first."""
     key: Mapped[str] = mapped_column(String(300))

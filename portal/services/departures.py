@@ -113,9 +113,9 @@ class Departures:
     def _forget(self, session: Session, user_id: str) -> None:
         """Remove the user's row with what hangs on it, in the caller's transaction."""
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.owner_id == user_id))
-        forget(session, SubjectKind.USER, user_id)
         session.flush()
         session.execute(delete(User).where(User.id == user_id))
+        forget(session, SubjectKind.USER, user_id)
 
     def _leaving(self, actor: Actor, user_id: str) -> User:
         if actor.user_id == user_id:

@@ -21,7 +21,9 @@ def subject_of(session: Session, user_id: str) -> Subject:
 
 
 def forget(session: Session, kind: SubjectKind, subject: str) -> None:
-    """Take what is made for somebody who is being deleted away, in the caller's transaction."""
+    """Take what was made for somebody away, in the transaction that deletes them and after that: the database
+    keeps versions of settings for as long as there is somebody whose they are.
+    """
     for table in (AccessRule, Quota, SettingsVersion):
         session.execute(delete(table).where(table.subject_kind == kind.value, table.subject == subject))
 

@@ -100,8 +100,9 @@ class Teams:
         """Take a team away, with the rules that name it; its people stay. Raises NotFound."""
         with self._database.session() as session:
             team = _found(session, team_id, lock=True)
-            forget(session, SubjectKind.TEAM, team_id)
             session.delete(team)
+            session.flush()
+            forget(session, SubjectKind.TEAM, team_id)
             audit.record(session, actor, "team.delete", f"team:{team.name}")
 
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from atelier.contract.errors import AtelierError, Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.jobs import JobRequest
+from portal.db.base import Database
 from portal.db.identity import User
+from portal.db.migrate import upgrade
 from portal.db.preferences import SettingsVersion
 from portal.domain.levels import Level
 from portal.services.callers import Caller
@@ -184,6 +188,40 @@ def test_changes_at_the_same_moment_are_versions_in_a_row_or_refused(studio: Stu
     assert [each.number for each in found] == list(range(len(found), 0, -1))
     assert len(found) + len(refused) == 20
     assert all(isinstance(each, Conflict) for each in refused)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE settings_versions SET actor_name = 'nobody'",
+        "UPDATE settings_versions SET number = number + 1",
+        "DELETE FROM settings_versions",
+        "DELETE FROM settings_versions WHERE subject_kind = 'user'",
+        "DELETE FROM settings_versions WHERE subject_kind = 'team'",
+        "DELETE FROM settings_versions WHERE subject_kind = 'everybody'",
+    ],
+)
+def test_the_database_itself_refuses_to_change_or_remove_a_version(studio: Studio, statement: str) -> None:
+    root, ann, levels = studio.user("root", "admin"), studio.user("ann"), studio.services.setting_levels
+    team = studio.services.teams.create(root, "Posters", members=["ann"])
+    levels.change(root, PLATFORM, {"rho": 6.0})
+    levels.change(root, of_team(team.id), {"rho": 7.0})
+    levels.change(ann, of_user(ann.user_id), {"rho": 8.0})
+    with (
+        pytest.raises(DBAPIError, match="can only be added to"),
+        studio.database.engine.begin() as connection,
+    ):
+        connection.execute(text(statement))
+    with studio.database.reading() as session:
+        assert session.query(SettingsVersion).count() == 3
+
+
+def test_postgresql_refuses_to_truncate_the_versions(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    upgrade(database)
+    with pytest.raises(DBAPIError, match="can only be added to"), database.engine.begin() as connection:
+        connection.execute(text("TRUNCATE settings_versions"))
+    database.close()
 
 
 def test_what_a_deleted_team_and_user_had_set_goes_with_them(studio: Studio) -> None:

@@ -26,7 +26,6 @@ def as_peer(request: Request, error: AtelierError, cause: Exception) -> Response
     if isinstance(fields, list):
         return JSONResponse({"detail": [_field(each) for each in fields]}, error.http_status)
     body = {"error": "HTTPException", "detail": _sentence(error), "body": "", "errors": ""}
-    body["request_id"] = request.state.arrival.request_id
     return JSONResponse(body, error.http_status)
 
 
