@@ -28,51 +28,70 @@ log = logging.getLogger(__name__)
 
 LEADER = "dispatcher"
 LEASE_SECONDS = 15.0
+GIVEN_UP = 0.0
+"""The end of a lease that its holder gave back."""
 LOOK_SECONDS = 0.4
 SWEEP_SECONDS = 2.0
 IDLE_SECONDS = 2.0
 
 
 class Leadership:
-    """The right to dispatch: a row that one process holds and renews."""
+    """The right to dispatch: a row that one process holds and renews.
+
+    Nobody's time of day is trusted for long: the holder counts by its monotonic clock, and so does whoever
+    waits, from the moment at which it saw the row change last.
+    """
 
     def __init__(self, database: Database, clock: Clock, holder: str | None = None) -> None:
         self._database = database
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
-        self._sure_until = 0.0
+        self._sure_until = float("-inf")
+        self._seen: tuple[str, float] | None = None
+        self._unchanged_since = 0.0
 
     def held(self) -> bool:
         """Whether this process leads, taking or renewing the lease where it can."""
-        now = self._clock.now()
-        if now < self._sure_until - LEASE_SECONDS / 2:
+        now, passed = self._clock.now(), self._clock.monotonic()
+        if passed < self._sure_until - LEASE_SECONDS / 2:
             return True
+        mine = (self._holder, now + LEASE_SECONDS)
         try:
             with self._database.session() as session:
                 row = session.get(Lease, LEADER, with_for_update=True)
                 if row is None:
-                    session.add(Lease(name=LEADER, holder=self._holder, until=now + LEASE_SECONDS))
-                elif row.holder == self._holder or row.until < now:
-                    row.holder, row.until = self._holder, now + LEASE_SECONDS
+                    session.add(Lease(name=LEADER, holder=mine[0], until=mine[1]))
+                elif row.holder == self._holder or self._over(row, now, passed):
+                    row.holder, row.until = mine
                 else:
                     return False
         except IntegrityError:
             return False  # somebody else was faster to write the very first lease
-        self._sure_until = now + LEASE_SECONDS
+        self._seen, self._sure_until = mine, passed + LEASE_SECONDS
         return True
+
+    def _over(self, row: Lease, now: float, passed: float) -> bool:
+        """Whether another's lease has run out: it was given up, or did not change for as long as it lasts.
+        What is seen for the first time is believed to run until its time.
+        """
+        first, self._seen, seen = self._seen is None, (row.holder, row.until), self._seen
+        if seen != self._seen:
+            self._unchanged_since = passed
+        unchanged = passed - self._unchanged_since >= LEASE_SECONDS
+        return row.until == GIVEN_UP or unchanged or (first and row.until < now)
 
     @property
     def sure(self) -> bool:
         """Whether this process holds the lease by its own clock; asks no database."""
-        return self._clock.now() < self._sure_until
+        return self._clock.monotonic() < self._sure_until
 
     def give_up(self) -> None:
         """Let another process lead at once."""
         with self._database.session() as session:
             row = session.get(Lease, LEADER, with_for_update=True)
             if row is not None and row.holder == self._holder:
-                row.until = 0.0
-        self._sure_until = 0.0
+                row.until = GIVEN_UP
+        self._sure_until = float("-inf")
 
 
 class DispatchLoop:
@@ -176,13 +195,13 @@ class DispatchLoop:
         return True
 
     def _watch(self) -> None:
-        swept = 0.0
+        swept = float("-inf")
         while not self._stopping.is_set():
             flying: object = 0
             if self._guarded(self._leadership.held):
                 flying = self._guarded(self.watcher.look)
-                if self._clock.now() - swept >= SWEEP_SECONDS:
-                    swept = self._clock.now()
+                if self._clock.monotonic() - swept >= SWEEP_SECONDS:
+                    swept = self._clock.monotonic()
                     for work in self._chores:
                         self._guarded(work)
             self._look.clear()

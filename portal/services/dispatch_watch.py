@@ -142,7 +142,10 @@ class Watcher:
         if ending is not None:
             return self._completions.end(each.job, each.part, each.attempt, ending)
         ticket = TicketState.PENDING if each.ticket is None else self._fleet.poll(each.ticket)
-        overdue = self._clock.now() > each.lease_until
+        now = self._clock.now()
+        if each.lease_until > now + LEASE_SECONDS:
+            self._extend(each)  # the clock was set back: a lease that seems longer than any is as long as one
+        overdue = now > each.lease_until
         if ticket is TicketState.UNKNOWN:
             lost = WorkerUnavailable("The process that had sent this work was restarted.")
             return self._completions.end(

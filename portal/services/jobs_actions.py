@@ -22,7 +22,7 @@ from portal.domain.states import UNFINISHED_PARTS, after, on_action, outranks, t
 from portal.services import audit
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
-from portal.services.completion import LOST, derive
+from portal.services.completion import ABANDONED, LOST, derive
 from portal.services.ports import Clock
 
 _ABSENT = "There is no such job."
@@ -151,11 +151,13 @@ def _controls(session: Session, endpoint: str) -> dict[str, PartControl]:
 
 
 def _lost() -> Select[Any]:
-    """Attempts that were given up while their part is not final: found from the few unfinished parts."""
+    """Attempts that were given up, with their worker or with the process that had sent them, while their part
+    is not final: found from the few unfinished parts.
+    """
     return (
         select(Attempt)
         .join(Part, Part.id == Attempt.part_id)
-        .where(Part.state.in_(UNFINISHED_PARTS), Attempt.outcome == LOST)
+        .where(Part.state.in_(UNFINISHED_PARTS), Attempt.outcome.in_((LOST, ABANDONED)))
     )
 
 

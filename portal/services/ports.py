@@ -16,6 +16,10 @@ class Clock(Protocol):
         """Unix seconds."""
         ...
 
+    def monotonic(self) -> float:
+        """Seconds since some moment; somebody who sets the time does not move them."""
+        ...
+
 
 class Secrets(Protocol):
     """Secrets of the deployment by name, made on first use."""

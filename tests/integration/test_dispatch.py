@@ -14,6 +14,7 @@ from atelier.contract.errors import OutOfMemory, StorageFailed, WorkerUnavailabl
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import InstanceState, PartControl, Task
 from portal.adapters.local.inbox import QueueInbox
+from portal.adapters.memory.clock import ManualClock
 from portal.domain.retry import LOSSES_IN_COMPANY, MAX_ATTEMPTS, MAX_LOSSES_ALONE, delay
 from portal.services import audit
 from portal.services.dispatch_loop import Leadership
@@ -320,6 +321,17 @@ def test_an_attempt_that_shows_no_life_is_lost_and_another_one_counts(studio: St
         assert stored.read().decode().split("/")[1] == "2"
 
 
+def test_an_attempt_that_fell_silent_is_lost_in_time_where_the_clock_was_set_back(studio: Studio) -> None:
+    job_id = studio.submit(studio.user("ann"))
+    studio.fleet.progress(only(studio.turn()), seq=1)
+    studio.turn()
+    studio.clock.jump(-3600.0)
+    studio.turn()
+    studio.clock.advance(31.0)
+    studio.turn()
+    assert [attempt.outcome for attempt in studio.attempts(job_id)] == ["lost"]
+
+
 def test_growing_progress_renews_the_lease_of_a_slow_part(studio: Studio) -> None:
     studio.submit(studio.user("ann"))
     sent = only(studio.turn())
@@ -384,6 +396,33 @@ def test_only_one_process_leads_and_another_takes_over_when_it_stops_renewing(st
     assert second.held() and not first.held()
     second.give_up()
     assert first.held()
+
+
+def test_a_clock_that_is_set_back_lets_no_process_believe_in_a_lease_that_ran_out(studio: Studio) -> None:
+    first, second = (Leadership(studio.database, studio.clock) for _ in range(2))
+    assert first.held() and not second.held()
+    studio.clock.jump(-300.0)
+    assert first.sure and not second.held()
+    studio.clock.advance(15.0)
+    assert not first.sure, "the holder counts by the time of day"
+    assert second.held(), "who waits counts by the time of day"
+    assert second.sure and not first.held()
+
+
+def test_a_holder_whose_clock_is_behind_keeps_its_lease_as_long_as_it_renews_it(studio: Studio) -> None:
+    behind = ManualClock(studio.clock.now() - 300.0)
+    first, second = Leadership(studio.database, studio.clock), Leadership(studio.database, behind)
+    assert first.held() and not second.held()
+    first.give_up()
+    assert second.held()
+    for _ in range(6):
+        assert not first.held(), "it took a lease away that was renewed"
+        assert second.held()
+        studio.clock.advance(8.0)
+        behind.advance(8.0)
+    assert not first.held()
+    studio.clock.advance(15.0)
+    assert first.held(), "nobody renewed it for as long as it lasts"
 
 
 def test_of_processes_that_start_at_the_same_moment_one_leads_and_none_stumbles(studio: Studio) -> None:

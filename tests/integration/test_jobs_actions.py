@@ -16,7 +16,7 @@ from portal.db.audit import AuditEntry
 from portal.services import audit
 from portal.services.callers import Caller
 from portal.services.identity import Change
-from portal.services.ports import Submission
+from portal.services.ports import EndpointState, EndpointStatus, Submission
 from portal.services.trail import Wanted
 from tests.jobs_studio import Studio
 
@@ -191,6 +191,25 @@ def test_a_worker_that_comes_back_hears_that_its_lost_attempt_does_not_count_any
     [second] = studio.turn()
     studio.turn()
     assert told(studio)[sent.part] == PartControl(attempt=2, action=None)
+    studio.fleet.succeed(second)
+    studio.turn()
+    assert told(studio) == {}
+    assert studio.view(ann, job_id).state is JobState.SUCCEEDED
+
+
+def test_a_worker_hears_of_an_attempt_that_was_abandoned_with_the_process_that_had_sent_it(
+    studio: Studio,
+) -> None:
+    ann = studio.user("ann")
+    job_id, sent = running(studio, ann)
+    studio.fleet.statuses["local"] = EndpointStatus(EndpointState.FAILED, 0, "restarting")
+    studio.turn()
+    studio.fleet.forget_tickets()
+    studio.turn()
+    assert [each.outcome for each in studio.attempts(job_id)] == ["abandoned"]
+    assert told(studio) == {sent.part: PartControl(attempt=2, action=None)}
+    studio.fleet.statuses["local"] = EndpointStatus(EndpointState.IN_SERVICE, 1)
+    [second] = studio.turn()
     studio.fleet.succeed(second)
     studio.turn()
     assert told(studio) == {}

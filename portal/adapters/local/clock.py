@@ -11,3 +11,7 @@ class SystemClock:
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since some moment, whatever is done to the time of day."""
+        return time.monotonic()
