@@ -26,6 +26,7 @@ from portal.services.access import AccessRules
 from portal.services.changes import Changes
 from portal.services.completion import Completions
 from portal.services.container import DISPATCHER, Services
+from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
 from portal.services.departures import Departures
 from portal.services.dispatch import Dispatcher
@@ -96,13 +97,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
     audit.keep(database, secrets.get(AUDIT_KEY))
     redaction.hide(_job_key(secrets).decode(), secrets.get(SIGNING_KEY).hex(), database.url.password)
     store = given.store or open_store(settings.store)
-    sessions = Sessions(
-        database,
-        AccessTokens(_signing_keys(secrets)),
-        clock,
-        access_seconds=settings.access_minutes * MINUTE,
-        session_seconds=settings.session_days * DAY,
-    )
+    sessions = _sessions(settings, database, secrets, clock)
     passwords = given.passwords or Passwords(settings.password_min_length)
     identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
     fleet, inbox = _fleet(settings, given, secrets)
@@ -144,6 +139,17 @@ def build(settings: Settings, **overrides: Any) -> Services:
         setting_levels=levels,
         work=work,
         metrics=_metrics(database, work),
+        costs=CostBook(database, clock),
+    )
+
+
+def _sessions(settings: Settings, database: Database, secrets: Secrets, clock: Clock) -> Sessions:
+    return Sessions(
+        database,
+        AccessTokens(_signing_keys(secrets)),
+        clock,
+        access_seconds=settings.access_minutes * MINUTE,
+        session_seconds=settings.session_days * DAY,
     )
 
 

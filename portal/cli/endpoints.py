@@ -14,46 +14,67 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Declare the commands."""
-    endpoints = group(commands, "endpoint", "Create endpoints, list and delete them.")
+    endpoints = group(commands, "endpoint", "Create endpoints, list, change and delete them.")
     create = command(endpoints, "create", _create, "Create an endpoint; a running portal starts it.")
-    create.add_argument("name")
-    create.add_argument("--min-instances", type=int, default=1)
-    create.add_argument("--max-instances", type=int, default=1)
-    create.add_argument("--slots", type=int, default=8, help="parts one instance works on at once")
-    create.add_argument("--idle-seconds", type=float, default=600.0, help="quiet time until it sleeps")
-    create.add_argument("--threads", type=int, default=1, help="CPU threads of its worker")
-    command(endpoints, "list", _list, "List the endpoints.")
+    update = command(endpoints, "update", _update, "Change an endpoint; running work is not interrupted.")
+    for each in (create, update):
+        each.add_argument("name")
+        each.add_argument("--type", dest="instance_type", help="kind of its instances: see endpoint types")
+        each.add_argument("--min-instances", type=int, help="at least so many (1); 0 lets it sleep")
+        each.add_argument("--max-instances", type=int, help="at most so many (1)")
+        each.add_argument("--target", type=int, help="parts for each instance before another starts (slots)")
+        each.add_argument("--slots", type=int, help="parts one instance works on at once (8)")
+        each.add_argument("--idle-seconds", type=float, help="quiet time until an instance goes (600)")
+        each.add_argument("--threads", type=int, help="CPU threads of each worker (1)")
+        each.add_argument("--price-hour", type=float, help="what an instance costs an hour (0)")
+    command(endpoints, "list", _list, "List the endpoints, with their state and its reason.")
+    command(endpoints, "types", _types, "List the kinds of instances there are.")
     delete = command(endpoints, "delete", _delete, "Delete an endpoint.")
     delete.add_argument("name")
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, object]:
+    """What was said of the endpoint, by field."""
+    names = [name for name in vars(EndpointSpec("")) if name not in ("name", "options")]
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
 def _create(arguments: argparse.Namespace) -> int:
-    spec = EndpointSpec(
-        name=arguments.name,
-        min_instances=arguments.min_instances,
-        max_instances=arguments.max_instances,
-        slots=arguments.slots,
-        idle_seconds=arguments.idle_seconds,
-        threads=arguments.threads,
-    )
     with services() as built:
-        built.work.endpoints.create(OPERATOR, spec)
-    print(f"Created {spec.name}.")
+        built.work.endpoints.create(OPERATOR, EndpointSpec(arguments.name, **_given(arguments)))  # type: ignore[arg-type]
+    print(f"Created {arguments.name}.")
+    return 0
+
+
+def _update(arguments: argparse.Namespace) -> int:
+    with services() as built:
+        built.work.endpoints.update(OPERATOR, arguments.name, _given(arguments))
+    print(f"Changed {arguments.name}.")
     return 0
 
 
 def _list(_arguments: argparse.Namespace) -> int:
     with services() as built:
         for each in built.work.endpoints.listed():
-            print(
-                f"{each.spec.name}\t{each.status.state.value}\t"
-                f"{each.in_flight} in flight\t{each.queued} queued"
+            numbers = (
+                f"{each.status.instances} of {each.spec.min_instances}-{each.spec.max_instances} instances"
             )
+            print(
+                f"{each.spec.name}\t{each.condition.value}\t{numbers}\t"
+                f"{each.in_flight} in flight\t{each.queued} queued\t{each.because}"
+            )
+    return 0
+
+
+def _types(_arguments: argparse.Namespace) -> int:
+    with services() as built:
+        for each in built.work.endpoints.offers():
+            print(f"{each.name}\t{each.threads} threads\t{each.device}\t{each.description}")
     return 0
 
 
 def _delete(arguments: argparse.Namespace) -> int:
     with services() as built:
         built.work.endpoints.delete(OPERATOR, arguments.name)
-    print(f"Deleted {arguments.name}.")
+    print(f"{arguments.name} gets no work any more, and goes once its workers have stopped.")
     return 0

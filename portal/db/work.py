@@ -114,6 +114,27 @@ class Endpoint(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     instances: Mapped[int] = mapped_column(Integer, default=0)
     created: Mapped[float] = mapped_column(Seconds)
+    target: Mapped[int | None] = mapped_column(Integer)
+    """Parts for each instance that are enough for another one; None: as many as it has slots."""
+    instance_type: Mapped[str] = mapped_column(String(60), default="", server_default="")
+    price_hour: Mapped[float] = mapped_column(Seconds, default=0.0, server_default=text("0"))
+    wanted: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    leaving: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    last_error: Mapped[str] = mapped_column(Text, default="", server_default="")
+    last_error_at: Mapped[float | None] = mapped_column(Seconds)
+
+
+class EndpointUsage(Base):
+    """How long instances of an endpoint ran on a day (UTC, as 2031-12-24), and what that cost; kept when the
+    endpoint goes.
+    """
+
+    __tablename__ = "endpoint_usage"
+
+    endpoint: Mapped[str] = mapped_column(String(63), primary_key=True)
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    seconds: Mapped[float] = mapped_column(Seconds)
+    cost: Mapped[float] = mapped_column(Seconds)
 
 
 class Instance(Base):
@@ -206,6 +227,7 @@ class Attempt(Base):
         UniqueConstraint("part_id", "number"),
         Index("ix_attempts_open", "open", "endpoint"),
         Index("ix_attempts_owner_started", "owner_id", "started"),
+        Index("ix_attempts_started", "started"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.services.access import AccessRules
+from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
 from portal.services.departures import Departures
 from portal.services.identity import Identity
@@ -53,6 +54,7 @@ class Services:
     setting_levels: SettingLevels
     work: Work
     metrics: Metrics
+    costs: CostBook
 
     def start(self) -> None:
         """Begin what runs beside the requests."""

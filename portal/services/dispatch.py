@@ -37,6 +37,9 @@ LEASE_SECONDS = 30.0
 """How long a sent part is believed to be worked on without a sign of life."""
 
 
+_CLOSED = (EndpointState.FAILED, EndpointState.DELETING, EndpointState.DELETED)
+
+
 @dataclass(frozen=True)
 class Claimed:
     """A part that is ours to send."""
@@ -281,7 +284,7 @@ def _targets(session: Session) -> list[_Target]:
         understood = not states or any(understands(state["contract"]) for state in states)
         if endpoint.name in taken:
             continue
-        if free and understood and endpoint.state not in (EndpointState.FAILED, EndpointState.DELETED):
+        if free and understood and endpoint.state not in _CLOSED:
             hot = frozenset(blob for state in states for blob in state["hot"])
             found.append(_Target(endpoint.name, endpoint.state != EndpointState.IN_SERVICE, free, load, hot))
     return found

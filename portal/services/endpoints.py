@@ -4,47 +4,56 @@ rows.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
-from atelier.contract.errors import AtelierError, Conflict, InvalidRequest, NotFound
+from atelier.contract.errors import Conflict, InvalidRequest, NotFound
 from atelier.contract.jobs import PartState
-from atelier.contract.parts import InstanceState
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Attempt, Endpoint, Instance, Part
 from portal.domain.access import ObjectKind
+from portal.domain.conditions import Condition, Observed, condition
 from portal.services import audit
 from portal.services.access import Access, forget_object
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
+from portal.services.demand import demands
+from portal.services.endpoint_watch import EndpointWatch, hot_of, specification, status_of
 from portal.services.models import Models
-from portal.services.ports import Clock, EndpointSpec, EndpointState, EndpointStatus, Fleet
+from portal.services.ports import (
+    Clock,
+    EndpointSpec,
+    EndpointState,
+    EndpointStatus,
+    Fleet,
+    InstanceType,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}\Z")
 """SageMaker's rule for endpoint names, kept on one machine too."""
-SILENT_SECONDS = 60.0
-"""An instance that has not described itself for so long is gone."""
 _RANGES: Mapping[str, tuple[float, float]] = {
     "min_instances": (0, 1000),
     "max_instances": (1, 1000),
     "slots": (1, 1000),
     "idle_seconds": (5, 7 * 24 * 3600),
     "threads": (1, 1024),
+    "target": (1, 100_000),
+    "price_hour": (0, 100_000),
 }
 
 
 @dataclass(frozen=True)
 class EndpointView:
-    """An endpoint with its load."""
+    """An endpoint with its load. `condition` is the word people read, `because` the sentence that says why;
+    `demand` is what it scales by; `queued` asked for it by name.
+    """
 
     spec: EndpointSpec
     status: EndpointStatus
@@ -52,6 +61,13 @@ class EndpointView:
     queued: int
     hot: tuple[str, ...]
     created: float
+    condition: Condition
+    because: str
+    demand: int
+    last_error: str
+    last_error_at: float | None
+    workers: tuple[Mapping[str, Any], ...] = ()
+    """Its workers as they described themselves (InstanceState)."""
 
 
 class Endpoints:
@@ -72,59 +88,57 @@ class Endpoints:
         self._clock = clock
         self._changes = changes
         self._models = models
+        self._watch = EndpointWatch(database, store, fleet, clock, changes)
+
+    def offers(self) -> tuple[InstanceType, ...]:
+        """The kinds of instances there are to choose from."""
+        return self._fleet.offers()
 
     def create(self, actor: audit.Actor, spec: EndpointSpec) -> EndpointView:
         """Make an endpoint. Raises Conflict for a taken name, InvalidRequest for numbers out of range, the
         fleet's own errors.
         """
-        _check(spec)
+        spec = self._settled(spec)
         with self._database.session() as session:
-            if session.get(Endpoint, spec.name) is not None:
-                raise Conflict(f"There is already an endpoint named {spec.name!r}.")
+            known = session.get(Endpoint, spec.name)
+            if known is not None:
+                going = known.state == EndpointState.DELETING
+                told = "It is being deleted; try again in a moment." if going else ""
+                raise Conflict(f"There is already an endpoint named {spec.name!r}. {told}".strip())
             row = Endpoint(name=spec.name, created=self._clock.now())
             _write(row, spec)
             session.add(row)
             audit.record(session, actor, "endpoint.create", f"endpoint:{spec.name}", details=_numbers(spec))
         self._models.publish(spec.name)
-        self._tell(spec)
+        self._watch.tell(spec)
         return self.get(spec.name)
 
     def update(self, actor: audit.Actor, name: str, changed: Mapping[str, Any]) -> EndpointView:
         """Change some numbers of an endpoint. Raises NotFound, InvalidRequest."""
         with self._database.session() as session:
-            row = session.get(Endpoint, name, with_for_update=True)
-            if row is None:
-                raise NotFound(f"There is no endpoint named {name[:80]!r}.")
-            spec = EndpointSpec(**{**vars(specification(row)), **changed, "name": name})
-            _check(spec)
+            row = _kept(session, name)
+            spec = self._settled(EndpointSpec(**{**vars(specification(row)), **changed, "name": name}))
             _write(row, spec)
             audit.record(session, actor, "endpoint.update", f"endpoint:{name}", details=dict(changed))
-        self._tell(spec)
+        self._watch.tell(spec)
         return self.get(name)
 
     def delete(self, actor: audit.Actor, name: str) -> None:
         """Take an endpoint away. What waits for it by name goes to any other. Raises NotFound, Conflict
-        while it works.
+        while it works. Where its workers take a while to stop, it is there as `deleting` until then.
         """
         with self._database.session() as session:
-            row = session.get(Endpoint, name, with_for_update=True)
-            if row is None:
-                raise NotFound(f"There is no endpoint named {name[:80]!r}.")
+            row = _kept(session, name)
             if _count_open(session, name):
                 raise Conflict(
                     f"The endpoint {name!r} is at work. Cancel its jobs or wait for them, then delete it."
                 )
-            for part in session.scalars(
-                select(Part).where(Part.wanted_endpoint == name, Part.state == PartState.QUEUED.value)
-            ):
-                part.wanted_endpoint = None
-            session.execute(delete(Instance).where(Instance.endpoint == name))
-            session.delete(row)
-            forget_object(session, ObjectKind.ENDPOINT, [name])
+            row.state, row.reason = EndpointState.DELETING.value, ""
+            _open_to_all(session, name)
             audit.record(session, actor, "endpoint.delete", f"endpoint:{name}")
         self._fleet.delete(name)
-        for key in (keys.catalogue(name), keys.endpoint_control(name)):
-            self._store.delete(key)
+        if self._fleet.describe(name).state is EndpointState.DELETED:
+            self._finish(name)
         self._changes.notify(WORK)
 
     def get(self, name: str, viewer: Caller | None = None) -> EndpointView:
@@ -133,79 +147,71 @@ class Endpoints:
             row = session.get(Endpoint, name)
             if row is None or not _may_see(session, viewer, name):
                 raise NotFound(f"There is no endpoint named {name[:80]!r}.")
-            return _view(session, row)
+            return _view(session, row, demands(session))
 
     def listed(self, viewer: Caller | None = None) -> list[EndpointView]:
         """Every endpoint by name; without those closed to `viewer`, if any."""
         with self._database.reading() as session:
             rows = session.scalars(select(Endpoint).order_by(Endpoint.name)).all()
-            return [_view(session, row) for row in rows if _may_see(session, viewer, row.name)]
+            asked = demands(session)
+            return [_view(session, row, asked) for row in rows if _may_see(session, viewer, row.name)]
 
     def resume(self) -> None:
         """Give every endpoint of the database to the fleet: what a portal does when it starts."""
         for view in self.listed():
-            self._models.publish(view.spec.name)
-            self._tell(view.spec)
+            if view.status.state is not EndpointState.DELETING:
+                self._models.publish(view.spec.name)
+                self._watch.tell(view.spec)
 
     def observe(self) -> None:
-        """Bring the rows up to what the fleet and the workers say; wake the dispatcher where that makes
-        room.
+        """Bring the rows up to what the fleet and the workers say, and the fleet up to what the rows want."""
+        self._watch.observe(self._finish)
+
+    def _settled(self, spec: EndpointSpec) -> EndpointSpec:
+        """The specification with what its kind of instance brings. Raises InvalidRequest for numbers out of
+        range and for a kind that nobody offers.
         """
-        changed = False
-        for view in self.listed():
-            status = self._fleet.describe(view.spec.name)
-            instances = self._instances(view.spec.name)
-            if status != view.status or self._differs(view.spec.name, instances):
-                self._note(view.spec.name, status, instances)
-                changed = True
-        if changed:
-            self._changes.notify(WORK)
+        _check(spec)
+        if not spec.instance_type:
+            return spec
+        offered = {each.name: each for each in self._fleet.offers()}
+        if spec.instance_type not in offered:
+            raise InvalidRequest(
+                f"There are no instances of the kind {spec.instance_type[:60]!r} here. "
+                f"There are: {', '.join(offered)}.",
+                detail={"field": "instance_type"},
+            )
+        kind = offered[spec.instance_type]
+        return replace(spec, threads=kind.threads, options={**spec.options, "device": kind.device})
 
-    def _tell(self, spec: EndpointSpec) -> None:
-        try:
-            self._fleet.create(spec)
-            status = self._fleet.describe(spec.name)
-        except AtelierError as error:
-            status = EndpointStatus(EndpointState.FAILED, reason=error.message)
-        self._note(spec.name, status, None)
-        self._changes.notify(WORK)
-
-    def _instances(self, name: str) -> dict[str, InstanceState]:
-        """Workers that described themselves lately, by name."""
-        found = {}
-        for blob in self._store.list(keys.instance(name, "x").removesuffix("x.json")):
-            if blob.modified < self._clock.now() - SILENT_SECONDS:
-                continue
-            try:
-                state = InstanceState.model_validate(json.loads(self._store.get(blob.key)))
-            except (NotFound, ValidationError, ValueError):
-                continue
-            if state.status != "stopped":
-                found[state.instance] = state
-        return found
-
-    def _differs(self, name: str, instances: dict[str, InstanceState]) -> bool:
-        with self._database.reading() as session:
-            known = {
-                row.name: row.at for row in session.scalars(select(Instance).where(Instance.endpoint == name))
-            }
-        return known != {each.instance: each.at for each in instances.values()}
-
-    def _note(self, name: str, status: EndpointStatus, instances: dict[str, InstanceState] | None) -> None:
+    def _finish(self, name: str) -> None:
+        """Forget an endpoint whose workers are gone."""
         with self._database.session() as session:
             row = session.get(Endpoint, name, with_for_update=True)
-            if row is None:
+            if row is None or row.state != EndpointState.DELETING:
                 return
-            row.state, row.reason, row.instances = status.state.value, status.reason, status.instances
-            if instances is None:
-                return
+            _open_to_all(session, name)
             session.execute(delete(Instance).where(Instance.endpoint == name))
-            session.add_all(
-                Instance(
-                    endpoint=name, name=each.instance, at=each.at, described=each.model_dump(mode="json")
-                )
-                for each in instances.values()
-            )
+            session.delete(row)
+            forget_object(session, ObjectKind.ENDPOINT, [name])
+        for key in (keys.catalogue(name), keys.endpoint_control(name)):
+            self._store.delete(key)
+
+
+def _kept(session: Session, name: str) -> Endpoint:
+    """The row of an endpoint that is to stay, locked. Raises NotFound."""
+    row = session.get(Endpoint, name, with_for_update=True)
+    if row is None or row.state == EndpointState.DELETING:
+        raise NotFound(f"There is no endpoint named {name[:80]!r}.")
+    return row
+
+
+def _open_to_all(session: Session, name: str) -> None:
+    """Let what waits for an endpoint by name be made anywhere."""
+    for part in session.scalars(
+        select(Part).where(Part.wanted_endpoint == name, Part.state == PartState.QUEUED.value)
+    ):
+        part.wanted_endpoint = None
 
 
 def _may_see(session: Session, viewer: Caller | None, name: str) -> bool:
@@ -215,37 +221,45 @@ def _may_see(session: Session, viewer: Caller | None, name: str) -> bool:
     return Access(session, viewer.user_id).endpoint(name)
 
 
-def specification(row: Endpoint) -> EndpointSpec:
-    """A row as the fleet takes it."""
-    return EndpointSpec(
-        name=row.name,
-        min_instances=row.min_instances,
-        max_instances=row.max_instances,
-        slots=row.slots,
-        idle_seconds=row.idle_seconds,
-        threads=row.threads,
-        options=dict(row.options or {}),
-    )
-
-
 def _write(row: Endpoint, spec: EndpointSpec) -> None:
     for field, value in vars(spec).items():
         if field != "name":
             setattr(row, field, value)
 
 
-def _view(session: Session, row: Endpoint) -> EndpointView:
+def _view(session: Session, row: Endpoint, asked: Mapping[str, int]) -> EndpointView:
     queued = session.scalar(
         select(func.count()).where(Part.state == PartState.QUEUED.value, Part.wanted_endpoint == row.name)
     )
-    described = session.scalars(select(Instance.described).where(Instance.endpoint == row.name)).all()
+    running = session.scalar(
+        select(func.count()).where(Part.state == PartState.RUNNING.value, Part.endpoint == row.name)
+    )
+    workers = session.scalars(
+        select(Instance.described).where(Instance.endpoint == row.name).order_by(Instance.name)
+    ).all()
+    in_flight, hot = _count_open(session, row.name), hot_of(workers)
+    status = status_of(row)
+    observed = Observed(
+        **{**vars(status), "state": status.state.value},
+        queued=queued or 0,
+        in_flight=in_flight,
+        running=running or 0,
+        hot=len(hot),
+    )
+    word, because = condition(observed)
     return EndpointView(
         spec=specification(row),
-        status=EndpointStatus(EndpointState(row.state), row.instances, row.reason),
-        in_flight=_count_open(session, row.name),
+        status=status,
+        in_flight=in_flight,
         queued=queued or 0,
-        hot=tuple(sorted({blob for state in described for blob in state["hot"]})),
+        hot=hot,
         created=row.created,
+        condition=word,
+        because=because,
+        demand=asked.get(row.name, 0),
+        last_error=row.last_error,
+        last_error_at=row.last_error_at,
+        workers=tuple(workers),
     )
 
 
@@ -261,9 +275,10 @@ def _check(spec: EndpointSpec) -> None:
     if spec.name == "automatic":
         raise InvalidRequest("The name 'automatic' means any endpoint. Choose another.")
     for field, (low, high) in _RANGES.items():
-        if not low <= getattr(spec, field) <= high:
+        value = getattr(spec, field)
+        if value is not None and not low <= value <= high:
             raise InvalidRequest(
-                f"{field} is {getattr(spec, field):g}; it must be from {low:g} to {high:g}.",
+                f"{field} is {value:g}; it must be from {low:g} to {high:g}.",
                 detail={"field": field},
             )
     if spec.min_instances > spec.max_instances:

@@ -38,13 +38,33 @@ class EndpointState(StrEnum):
     ASLEEP = "asleep"
     """At zero instances; the next part wakes it."""
     FAILED = "failed"
+    DELETING = "deleting"
+    """It gets nothing any more and goes once its workers have stopped."""
     DELETED = "deleted"
 
 
 @dataclass(frozen=True)
+class InstanceType:
+    """A kind of instance that a fleet can start. Memory in bytes; `slots` and `price_hour` (in the studio's
+    currency) are what a new endpoint begins with.
+    """
+
+    name: str
+    description: str
+    threads: int
+    memory: int
+    device: str = "cpu"
+    gpu: str = ""
+    gpu_memory: int = 0
+    slots: int = 8
+    price_hour: float = 0.0
+
+
+@dataclass(frozen=True)
 class EndpointSpec:
-    """What an administrator decides of an endpoint. `slots` is how many parts one instance has at once;
-    idle_seconds until it sleeps.
+    """What an administrator decides of an endpoint. `slots` is how many parts one instance has at once,
+    `target` how many parts (waiting and in work) for each instance are enough for another one, None for as
+    many as it has slots; `idle_seconds` until what is not needed goes; `price_hour` of one instance.
     """
 
     name: str
@@ -54,15 +74,27 @@ class EndpointSpec:
     idle_seconds: float = 600.0
     threads: int = 1
     options: dict[str, str] = field(default_factory=dict)
+    target: int | None = None
+    instance_type: str = ""
+    price_hour: float = 0.0
+
+    @property
+    def parts_each(self) -> int:
+        """`target` in force."""
+        return self.target or self.slots
 
 
 @dataclass(frozen=True)
 class EndpointStatus:
-    """What a fleet knows of an endpoint; `reason` is a sentence, set where it failed."""
+    """What a fleet knows of an endpoint: `instances` in service, how many are `wanted`, and how many finish
+    their work and are `leaving`. `reason` is a sentence, set where it or one of its instances failed.
+    """
 
     state: EndpointState
     instances: int = 0
     reason: str = ""
+    wanted: int = 0
+    leaving: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +156,16 @@ class Fleet(Protocol):
 
     def describe(self, name: str) -> EndpointStatus:
         """How the endpoint is."""
+        ...
+
+    def demand(self, name: str, parts: int) -> None:
+        """Tell an endpoint how many parts wait for it or are with it: by that it scales. Told again every
+        few seconds; a demand that is not counts as none after a while.
+        """
+        ...
+
+    def offers(self) -> tuple[InstanceType, ...]:
+        """The kinds of instances there are to choose from."""
         ...
 
     def submit(self, submission: Submission) -> str:

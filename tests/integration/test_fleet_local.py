@@ -30,6 +30,8 @@ sys.path.insert(0, os.environ["ROOT"])
 from atelier.processes import exit_with_parent
 exit_with_parent(lambda: os._exit(0))
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+if os.environ["ATELIER_INSTANCE"] in os.environ["LAME"].split():
+    sys.exit("lame")
 if os.path.exists(os.environ["BROKEN"]):
     sys.exit("no weights today")
 
@@ -46,6 +48,11 @@ class Handler(BaseHTTPRequestHandler):
         if body["do"] == "fail":
             error = {"code": "out_of_memory", "message": "too large", "retryable": False}
             return self.answer(507, {"error": error})
+        if body["do"] == "wait":
+            with open(body["path"]) as pipe:
+                pipe.read()
+            with open(body["path"] + ".by", "w") as out:
+                out.write(os.environ["ATELIER_INSTANCE"])
         if body["do"] == "environment":
             with open(body["path"], "w") as out:
                 json.dump(dict(os.environ), out)
@@ -68,16 +75,18 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Ha
 class Yard:
     """A local fleet whose workers run the script above."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(
+        self, folder: Path, root: Path, now: Callable[[], float] = time.monotonic, lame: str = ""
+    ) -> None:
         script = folder / "worker.py"
         script.write_text(WORKER)
         self.broken = folder / "broken"
         self.inbox = QueueInbox()
-        settings = {"ROOT": str(root), "BROKEN": str(self.broken)}
+        settings = {"ROOT": str(root), "BROKEN": str(self.broken), "LAME": lame}
         launch = Launch(
             (folder / "store").as_uri(), "k" * 64, argv=(sys.executable, str(script)), settings=settings
         )
-        self.fleet = LocalFleet(self.inbox, launch, folder)
+        self.fleet = LocalFleet(self.inbox, launch, folder, now)
 
     def state(self, *states: EndpointState) -> Callable[[], bool]:
         return lambda: self.fleet.describe("e").state in states

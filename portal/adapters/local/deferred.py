@@ -5,7 +5,15 @@ out.
 from __future__ import annotations
 
 from atelier.contract.errors import WorkerUnavailable
-from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus, Submission, TicketState
+from portal.adapters.local.machine import offers
+from portal.services.ports import (
+    EndpointSpec,
+    EndpointState,
+    EndpointStatus,
+    InstanceType,
+    Submission,
+    TicketState,
+)
 
 
 class DeferredFleet:
@@ -23,6 +31,13 @@ class DeferredFleet:
     def describe(self, name: str) -> EndpointStatus:
         """Nothing is known of it here."""
         return EndpointStatus(EndpointState.CREATING)
+
+    def demand(self, name: str, parts: int) -> None:
+        """As with `create`."""
+
+    def offers(self) -> tuple[InstanceType, ...]:
+        """Those of this machine, where the dispatcher runs too."""
+        return offers()
 
     def submit(self, submission: Submission) -> str:
         """Raises WorkerUnavailable: only a dispatcher sends."""

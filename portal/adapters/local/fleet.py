@@ -7,21 +7,26 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from atelier import logs
 from atelier.contract.errors import WorkerUnavailable, WorkReturned
+from portal.adapters.local.crew import Crew
 from portal.adapters.local.inbox import QueueInbox
-from portal.adapters.local.worker_process import Launch, WorkerProcess
+from portal.adapters.local.machine import offers
+from portal.adapters.local.worker_process import Launch
 from portal.services.ports import (
     Completion,
     EndpointSpec,
     EndpointState,
     EndpointStatus,
+    InstanceType,
     Submission,
     TicketState,
 )
@@ -32,16 +37,24 @@ REMEMBERED_TICKETS = 10_000
 
 
 class LocalFleet:
-    """Fleet on this machine: one worker process for each endpoint, started when wanted, restarted when it
-    dies, stopped when idle.
+    """Fleet on this machine: for each endpoint as many worker processes as its demand asks for, between its
+    least and its most, restarted when they die. `now` gives seconds of a clock that only goes forward.
     """
 
-    def __init__(self, inbox: QueueInbox, launch: Launch, data_dir: Path) -> None:
+    def __init__(
+        self,
+        inbox: QueueInbox,
+        launch: Launch,
+        data_dir: Path,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._inbox = inbox
         self._launch = launch
         self._data_dir = data_dir
+        self._now = now
         self._lock = threading.Lock()
-        self._workers: dict[str, WorkerProcess] = {}
+        self._crews: dict[str, Crew] = {}
+        self._deleting: set[str] = set()
         self._run = uuid.uuid4().hex[:12]
         self._numbers = itertools.count(1)
         self._tickets: OrderedDict[str, TicketState] = OrderedDict()
@@ -52,11 +65,11 @@ class LocalFleet:
         )
 
     def create(self, spec: EndpointSpec) -> None:
-        """See Fleet. An endpoint that must not sleep gets its worker at once."""
+        """See Fleet. An endpoint that must not sleep gets its workers at once."""
         with self._lock:
-            known = self._workers.get(spec.name)
+            known = self._crews.get(spec.name)
             if known is None:
-                self._workers[spec.name] = WorkerProcess(spec, self._launch, self._data_dir, self._http)
+                self._crews[spec.name] = Crew(spec, self._launch, self._data_dir, self._http, self._now)
         if known is not None:
             known.change(spec)
 
@@ -67,30 +80,47 @@ class LocalFleet:
     def delete(self, name: str) -> None:
         """See Fleet."""
         with self._lock:
-            worker = self._workers.pop(name, None)
-        if worker is not None:
-            worker.close()
+            crew = self._crews.pop(name, None)
+            if crew is None:
+                return
+            self._deleting.add(name)
+        crew.close()
+        with self._lock:
+            self._deleting.discard(name)
 
     def describe(self, name: str) -> EndpointStatus:
         """See Fleet."""
         with self._lock:
-            worker = self._workers.get(name)
-        return worker.status() if worker else EndpointStatus(EndpointState.DELETED)
+            crew = self._crews.get(name)
+            if crew is None and name in self._deleting:
+                return EndpointStatus(EndpointState.DELETING)
+        return crew.status() if crew else EndpointStatus(EndpointState.DELETED)
+
+    def demand(self, name: str, parts: int) -> None:
+        """See Fleet."""
+        with self._lock:
+            crew = self._crews.get(name)
+        if crew is not None:
+            crew.tell(parts)
+
+    def offers(self) -> tuple[InstanceType, ...]:
+        """See Fleet."""
+        return offers()
 
     def submit(self, submission: Submission) -> str:
         """See Fleet. A thread of its own waits for the worker and for the answer."""
         with self._lock:
-            worker = self._workers.get(submission.endpoint)
-            if worker is None:
+            crew = self._crews.get(submission.endpoint)
+            if crew is None:
                 raise WorkReturned(f"The endpoint {submission.endpoint!r} is not running here.")
             ticket = f"{self._run}-{next(self._numbers)}"
             self._tickets[ticket] = TicketState.PENDING
             while len(self._tickets) > REMEMBERED_TICKETS:
                 self._tickets.popitem(last=False)
-        worker.expect()
+        crew.expect()
         name = f"invocation-{submission.part[-8:]}"
         carry = logs.carried(self._carry)
-        threading.Thread(target=carry, args=(worker, submission, ticket), name=name, daemon=True).start()
+        threading.Thread(target=carry, args=(crew, submission, ticket), name=name, daemon=True).start()
         return ticket
 
     def poll(self, ticket: str) -> TicketState:
@@ -101,22 +131,22 @@ class LocalFleet:
     def close(self) -> None:
         """Stop every worker."""
         with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
-        stopping = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
+            crews, self._crews = list(self._crews.values()), {}
+        stopping = [threading.Thread(target=crew.close, daemon=True) for crew in crews]
         for thread in stopping:
             thread.start()
         for thread in stopping:
             thread.join()
         self._http.close()
 
-    def _carry(self, worker: WorkerProcess, submission: Submission, ticket: str) -> None:
+    def _carry(self, crew: Crew, submission: Submission, ticket: str) -> None:
         try:
-            error = worker.invoke(submission.body)
+            error = crew.invoke(submission.body)
         except Exception as failure:  # whatever happened, somebody waits for the message
             log.exception("the worker of endpoint %s could not be asked", submission.endpoint)
             error = WorkerUnavailable(f"The worker could not be asked: {failure}.").body()
         finally:
-            worker.release()
+            crew.release()
         with self._lock:
             if ticket in self._tickets:
                 self._tickets[ticket] = TicketState.DONE

@@ -1,5 +1,5 @@
-"""One local endpoint's worker: a child process that a thread starts, watches, restarts with growing pauses,
-and puts to sleep.
+"""One worker of a local endpoint: a child process that a thread starts, watches, restarts with growing
+pauses, and lets go.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from atelier import logs
-from atelier.contract.errors import WorkerUnavailable, WorkReturned
 from atelier.processes import Child, spawn
-from portal.services.ports import EndpointSpec, EndpointState, EndpointStatus
+from portal.services.ports import EndpointSpec, EndpointState
 
 log = logging.getLogger(__name__)
 
@@ -46,78 +44,67 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class _Running:
+class Running:
+    """A child process, and how it is spoken to."""
+
     child: Child
     url: str
     token: str
 
 
 class WorkerProcess:
-    """The worker of one endpoint. `expect`, `invoke` and `release` frame one request; everything is safe
-    from any thread.
+    """The worker of one place of an endpoint. Its crew says whether it is wanted and counts what it has;
+    `changed` is the crew's, and guards every attribute here.
     """
 
-    def __init__(self, spec: EndpointSpec, launch: Launch, data_dir: Path, http: httpx.Client) -> None:
+    def __init__(
+        self,
+        spec: EndpointSpec,
+        number: int,
+        launch: Launch,
+        data_dir: Path,
+        http: httpx.Client,
+        changed: threading.Condition,
+    ) -> None:
+        self.name = f"{spec.name}-{number}"
+        self.number = number
+        self.state = EndpointState.ASLEEP
+        self.reason = ""
+        """Why it failed, until it serves again."""
+        self.wanted = False
+        self.working = 0
+        """Requests it has."""
+        self.running: Running | None = None
+        self.renewing = False
+        """Whether it is to be started anew, with other settings, once it has nothing to do."""
         self._spec = spec
         self._launch = launch
-        self._home = data_dir.resolve() / "workers" / f"{spec.name}-0"
-        self._log = data_dir.resolve() / "logs" / f"worker-{spec.name}.log"
+        self._home = data_dir.resolve() / "workers" / self.name
+        log_name = spec.name if number == 0 else self.name
+        self._log = data_dir.resolve() / "logs" / f"worker-{log_name}.log"
         self._http = http
-        self._changed = threading.Condition()
-        self._status = EndpointStatus(EndpointState.ASLEEP)
-        self._running: _Running | None = None
-        self._expected = 0
-        self._last_used = time.monotonic()
+        self._changed = changed
         self._closing = False
-        self._restart = False
-        self._thread = threading.Thread(target=self._supervise, name=f"worker-{spec.name}", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=f"worker-{self.name}", daemon=True)
         self._thread.start()
 
-    def status(self) -> EndpointStatus:
-        """How it is."""
-        with self._changed:
-            return self._status
+    @property
+    def serves(self) -> bool:
+        """Whether it takes new work."""
+        return self.wanted and self.running is not None
+
+    @property
+    def away(self) -> bool:
+        """Whether it has no process and is not to have one."""
+        return not self.wanted and self.state in (EndpointState.ASLEEP, EndpointState.FAILED)
 
     def change(self, spec: EndpointSpec) -> None:
         """Take other numbers; a worker whose own settings change is restarted once it is idle."""
         with self._changed:
-            self._restart = self._restart or (spec.threads, spec.options) != (
-                self._spec.threads,
-                self._spec.options,
-            )
+            differs = (spec.threads, spec.options) != (self._spec.threads, self._spec.options)
+            self.renewing = self.renewing or differs
             self._spec = spec
             self._changed.notify_all()
-
-    def expect(self) -> None:
-        """A request is coming: wake up, and do not fall asleep."""
-        with self._changed:
-            self._expected += 1
-            self._changed.notify_all()
-
-    def release(self) -> None:
-        """That request is over."""
-        with self._changed:
-            self._expected -= 1
-            self._last_used = time.monotonic()
-            self._changed.notify_all()
-
-    def invoke(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        """Send a body to the worker once it is ready, and wait for the end of the work. The error body,
-        None where it went well.
-        """
-        try:
-            running = self._ready()
-            headers = {"Authorization": f"Bearer {running.token}"}
-            answer = self._http.post(f"{running.url}/invocations", json=body, headers=headers)
-        except WorkReturned as error:
-            return error.body()
-        except httpx.ConnectError:
-            return WorkReturned("The worker went away before it could be given this work.").body()
-        except httpx.TransportError:
-            return WorkerUnavailable("The worker went away while it had this work.").body()
-        if answer.is_success:
-            return None
-        return _error_of(answer)
 
     def close(self) -> None:
         """Stop the worker for good; it may finish what it is doing within its drain time."""
@@ -125,19 +112,6 @@ class WorkerProcess:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(DRAIN_SECONDS + 15.0)
-
-    def _ready(self) -> _Running:
-        """The running worker, waited for while it starts. Raises WorkReturned where it cannot be had."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._running or self._closing or self._status.state is EndpointState.FAILED
-            )
-            if self._running is None:
-                raise WorkReturned(self._status.reason or "The worker is being stopped.")
-            return self._running
-
-    def _wanted(self) -> bool:
-        return self._spec.min_instances > 0 or self._expected > 0
 
     def _supervise(self) -> None:
         pause = FIRST_PAUSE
@@ -150,9 +124,13 @@ class WorkerProcess:
             if failure is None:
                 continue
             log.warning(
-                "the worker of endpoint %s ended, another starts in %g s: %s", self._spec.name, pause, failure
+                "the worker %s of endpoint %s ended, another starts in %g s: %s",
+                self.name,
+                self._spec.name,
+                pause,
+                failure,
             )
-            self._set(EndpointStatus(EndpointState.FAILED, 0, failure))
+            self._set(EndpointState.FAILED, failure)
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, pause)
             pause = min(LONGEST_PAUSE, pause * 2)
@@ -160,18 +138,20 @@ class WorkerProcess:
     def _wait_until_wanted(self) -> bool:
         """Whether a worker is to be started now; False once this endpoint is closed."""
         with self._changed:
-            if not self._wanted() and not self._closing:
-                self._status = EndpointStatus(EndpointState.ASLEEP)
-            self._changed.wait_for(lambda: self._closing or self._wanted())
+            if not self.wanted and not self._closing:
+                self.state = EndpointState.ASLEEP
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closing or self.wanted)
             return not self._closing
 
     def _live(self) -> str | None:
         """One life of the child, from start to end. The reason where it ended by itself."""
-        if self.status().state is not EndpointState.FAILED:
-            # A failed endpoint stays failed until a worker really answers: nothing is sent to it meanwhile.
-            self._set(EndpointStatus(EndpointState.STARTING))
         with self._changed:
-            self._restart = False
+            if self.state is not EndpointState.FAILED:
+                # What failed stays failed until it really answers: nothing is sent to it meanwhile.
+                self._set(EndpointState.STARTING)
+            self.renewing = False
+        began = time.monotonic()
         try:
             log_from = self._prepare()
             running = self._start()
@@ -181,15 +161,15 @@ class WorkerProcess:
             if self._wait_for_ping(running):
                 self._serve(running)
             died = running.child.poll() is not None
-            return _reason(self._log, log_from, running.child.poll()) if died else self._unready()
+            return _reason(self._log, log_from, running.child.poll()) if died else self._unready(began)
         finally:
             with self._changed:
-                self._running = None
+                self.running = None
             running.child.stop(DRAIN_SECONDS)
 
-    def _unready(self) -> str | None:
+    def _unready(self, began: float) -> str | None:
         """Why a child that is still alive is given up: it never answered, or nobody wants it any more."""
-        if self.status().state is EndpointState.IN_SERVICE or self._closing:
+        if self.state is EndpointState.IN_SERVICE or time.monotonic() - began < START_SECONDS:
             return None
         return f"The worker did not answer within {START_SECONDS:.0f} s."
 
@@ -200,13 +180,13 @@ class WorkerProcess:
         logs.put_aside(self._log, LARGEST_LOG)
         return self._log.stat().st_size if self._log.exists() else 0
 
-    def _start(self) -> _Running:
+    def _start(self) -> Running:
         port, token = _free_port(), secrets.token_hex(32)
         threads = str(self._spec.threads)
         env = {
             "ATELIER_STORE": self._launch.store_url,
             "ATELIER_ENDPOINT": self._spec.name,
-            "ATELIER_INSTANCE": f"{self._spec.name}-0",
+            "ATELIER_INSTANCE": self.name,
             "ATELIER_JOB_KEY": self._launch.job_key,
             "ATELIER_WORKER_TOKEN": token,
             "ATELIER_MODEL_CACHE": str(self._home / "opt" / "ml" / "model-cache"),
@@ -220,9 +200,9 @@ class WorkerProcess:
             **(self._launch.settings or {}),
             **{f"ATELIER_{name.upper()}": value for name, value in self._spec.options.items()},
         }
-        return _Running(spawn(self._launch.argv, env, log=self._log), f"http://127.0.0.1:{port}", token)
+        return Running(spawn(self._launch.argv, env, log=self._log), f"http://127.0.0.1:{port}", token)
 
-    def _wait_for_ping(self, running: _Running) -> bool:
+    def _wait_for_ping(self, running: Running) -> bool:
         """Wait until the worker serves. False where it died, took too long, or is not wanted any more."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and running.child.poll() is None:
@@ -232,42 +212,30 @@ class WorkerProcess:
             except httpx.TransportError:
                 pass
             with self._changed:
-                if self._changed.wait_for(lambda: self._closing, PING_SECONDS):
+                if self._changed.wait_for(lambda: self._closing or not self.wanted, PING_SECONDS):
                     return False
         return False
 
-    def _serve(self, running: _Running) -> None:
-        """Be in service until the child dies, the endpoint is closed, or nobody has wanted it for long
-        enough.
+    def _serve(self, running: Running) -> None:
+        """Be in service until the child dies, the endpoint is closed, or it has nothing to do and is not
+        wanted, or not with these settings.
         """
         with self._changed:
-            self._running = running
-            self._last_used = time.monotonic()
-        self._set(EndpointStatus(EndpointState.IN_SERVICE, 1))
+            self.running = running
+            self._set(EndpointState.IN_SERVICE)
         while running.child.poll() is None:
             logs.put_aside(self._log, LARGEST_LOG)
             with self._changed:
                 self._changed.wait(WATCH_SECONDS)
-                idle = time.monotonic() - self._last_used if self._expected == 0 else 0.0
-                tired = not self._wanted() and idle >= self._spec.idle_seconds
-                if self._closing or tired or (self._restart and self._expected == 0):
-                    self._running = None
+                leaves = (self.renewing or not self.wanted) and self.working == 0
+                if self._closing or leaves:
+                    self.running = None
                     return
 
-    def _set(self, status: EndpointStatus) -> None:
+    def _set(self, state: EndpointState, reason: str = "") -> None:
         with self._changed:
-            self._status = status
+            self.state, self.reason = state, reason
             self._changed.notify_all()
-
-
-def _error_of(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()["error"]
-        if isinstance(body, dict):
-            return body
-    except (ValueError, KeyError, TypeError):
-        pass
-    return WorkerUnavailable(f"The worker answered {answer.status_code} without a reason.").body()
 
 
 def _free_port() -> int:

@@ -15,8 +15,24 @@ from portal.services.ports import (
     EndpointSpec,
     EndpointState,
     EndpointStatus,
+    InstanceType,
     Submission,
     TicketState,
+)
+
+OFFERS = (
+    InstanceType("small", "2 processor threads", threads=2, memory=4 * 2**30, price_hour=0.1),
+    InstanceType(
+        "large",
+        "8 processor threads and a GPU",
+        threads=8,
+        memory=32 * 2**30,
+        device="cuda",
+        gpu="GPU",
+        gpu_memory=24 * 2**30,
+        slots=16,
+        price_hour=1.5,
+    ),
 )
 
 
@@ -28,6 +44,7 @@ class InMemoryFleet:
         self._inbox = inbox
         self.endpoints: dict[str, EndpointSpec] = {}
         self.statuses: dict[str, EndpointStatus] = {}
+        self.demands: dict[str, int] = {}
         self.submissions: list[Submission] = []
         self.refusal: AtelierError | None = None
         self._tickets: dict[str, TicketState] = {}
@@ -49,6 +66,14 @@ class InMemoryFleet:
     def describe(self, name: str) -> EndpointStatus:
         """See Fleet."""
         return self.statuses.get(name, EndpointStatus(EndpointState.DELETED))
+
+    def demand(self, name: str, parts: int) -> None:
+        """See Fleet."""
+        self.demands[name] = parts
+
+    def offers(self) -> tuple[InstanceType, ...]:
+        """See Fleet."""
+        return OFFERS
 
     def submit(self, submission: Submission) -> str:
         """See Fleet. `refusal`, where set, is raised instead."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
+from portal.domain.conditions import Condition
 from portal.services.container import Services
 from portal.services.endpoints import EndpointView
 from portal.services.ports import EndpointSpec, EndpointState
@@ -21,7 +22,9 @@ Manager = Annotated[Caller, Depends(require("endpoints.manage"))]
 
 class EndpointBody(BaseModel):
     """An endpoint to create. min_instances 0 lets it sleep after idle_seconds; slots are parts in work at
-    once on an instance.
+    once on an instance. More than `target` parts (waiting and in work) for each instance start another one;
+    null means as many as it has slots. An instance_type (GET /api/v1/endpoints/types) brings threads and
+    device. price_hour is of one instance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +36,9 @@ class EndpointBody(BaseModel):
     idle_seconds: float = 600.0
     threads: int = 1
     options: dict[str, str] = {}
+    target: int | None = None
+    instance_type: str = ""
+    price_hour: float = Field(default=0.0, allow_inf_nan=False)
 
 
 class EndpointChange(BaseModel):
@@ -46,20 +52,31 @@ class EndpointChange(BaseModel):
     idle_seconds: float | None = None
     threads: int | None = None
     options: dict[str, str] | None = None
+    target: int | None = None
+    instance_type: str | None = None
+    price_hour: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class EndpointOut(EndpointBody):
-    """An endpoint and how it is. `hot` are the weights in memory, by the sha256 of their blob; times in
-    unix seconds.
+    """An endpoint and how it is. `condition` is the state as people read it and `because` says why; `demand`
+    is what it scales by; of the instances, `instances` serve, so many are `wanted`, and `leaving` ones
+    finish their work; `hot` are the weights in memory, by the sha256 of their blob; times in unix seconds.
     """
 
     state: EndpointState
     reason: str
+    condition: Condition
+    because: str
     instances: int
+    wanted: int
+    leaving: int
+    demand: int
     in_flight: int
     queued: int
     hot: tuple[str, ...]
     created: float
+    last_error: str
+    last_error_at: float | None
 
     @classmethod
     def of(cls, view: EndpointView) -> Self:
@@ -71,7 +88,28 @@ class EndpointOut(EndpointBody):
             queued=view.queued,
             hot=view.hot,
             created=view.created,
+            condition=view.condition,
+            because=view.because,
+            demand=view.demand,
+            last_error=view.last_error,
+            last_error_at=view.last_error_at,
         )
+
+
+class InstanceTypeOut(BaseModel):
+    """A kind of instance: threads of its processor, memory in bytes, what it computes on, and what a new
+    endpoint of that kind begins with.
+    """
+
+    name: str
+    description: str
+    threads: int
+    memory: int
+    device: str
+    gpu: str
+    gpu_memory: int
+    slots: int
+    price_hour: float
 
 
 @router.get("", response_model=list[EndpointOut])
@@ -84,6 +122,12 @@ def endpoints(caller: Reader, services: ServicesOf) -> list[EndpointOut]:
 def create(body: EndpointBody, caller: Manager, services: ServicesOf) -> EndpointOut:
     """Make an endpoint; its worker starts at once unless it may sleep."""
     return EndpointOut.of(services.work.endpoints.create(caller, EndpointSpec(**body.model_dump())))
+
+
+@router.get("/types", response_model=list[InstanceTypeOut])
+def types(_caller: Reader, services: ServicesOf) -> list[InstanceTypeOut]:
+    """The kinds of instances there are to choose from."""
+    return [InstanceTypeOut(**vars(each)) for each in services.work.endpoints.offers()]
 
 
 @router.get("/{name}", response_model=EndpointOut)
