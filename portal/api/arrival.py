@@ -4,6 +4,7 @@ trusted proxies alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -17,6 +18,8 @@ from atelier import logs
 from portal.services.audit import Origin
 from portal.settings import Settings
 
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+"""A name or an address, and a port: no path, nobody's name, no query. Links are made with it."""
 _LOOPBACK_NAME = "localhost"
 
 
@@ -37,7 +40,9 @@ class Arrival:
 
     @property
     def hostname(self) -> str:
-        """The host without its port, lower case; empty where it is no host."""
+        """The host without its port, lower case; empty where it is no host, or more than one."""
+        if not _HOST.match(self.host):
+            return ""
         try:
             return urlsplit(f"//{self.host}").hostname or ""
         except ValueError:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atelier import logs
 from atelier.contract.errors import AtelierError, InvalidRequest, NotPermitted, PayloadTooLarge
 from portal.api.arrival import Arrival, arrival_of, known_host
+from portal.api.bodies import looked_at
 from portal.api.errors import Shape, respond, unexpected
 from portal.services.failures import failure
 from portal.services.metrics import UNMATCHED, Metrics, known_method
@@ -36,8 +37,10 @@ bounds it.
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
+"""Scripts are files of our own, and none of them may make markup of a text: there is no trusted type."""
 
 HEADERS = {
     "Content-Security-Policy": CSP,
@@ -46,7 +49,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
 """What every answer carries unless its route says otherwise."""
@@ -78,8 +81,9 @@ class Gate:
         hardened = _Hardened(send, arrival, scope["state"]["cookies"])
         try:
             self._check(request, arrival)
-            await self._app(scope, _bounded(receive, self._limit(request)), hardened)
-        except AtelierError as error:
+            body = await looked_at(scope, _bounded(receive, self._limit(request)))
+            await self._app(scope, body, hardened)
+        except (AtelierError, HTTPException) as error:
             await respond(request, error, self._shapes)(scope, receive, hardened)
         except UnicodeEncodeError:
             half = InvalidRequest("The request holds half a character (a lone surrogate). Send whole ones.")

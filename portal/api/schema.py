@@ -34,7 +34,7 @@ REASONS: dict[int, str] = {
     422: "The request cannot be understood or done.",
     429: "Too much at once, or more than a quota; Retry-After says for how long, where that is known.",
     503: "The database, the store or a worker did not answer. Try again.",
-    507: "It does not fit into the worker's memory.",
+    507: "The disk is full, or the picture does not fit into the worker's memory.",
 }
 """What a status means here, in every answer that has it."""
 
@@ -150,6 +150,8 @@ def _refusals(operation: Json, route: APIRoute) -> Iterator[int]:
     if route.path in PROBES:
         return
     yield from (403, 413, 422)
+    if route.methods and route.methods - {"GET", "HEAD"}:
+        yield 507
     if "requestBody" in operation:
         yield 400
     if "{" in route.path:

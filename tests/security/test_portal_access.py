@@ -215,7 +215,7 @@ def test_a_full_disk_beneath_the_database_is_told_and_nothing_is_half_kept(
     event.listen(engine, "connect", lambda line, _: line.execute("PRAGMA max_page_count = 1"))
     engine.dispose()  # what is there fits; not a page more
     answer = client.put("/api/v1/styles/long", json={"prompt": "a" * 20_000}, headers=ann)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_failed")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "storage_full")
     assert "full" in answer.json()["error"]["message"]
     assert client.get("/api/v1/styles", headers=ann).json() == {"styles": []}
 

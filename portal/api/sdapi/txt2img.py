@@ -32,7 +32,7 @@ class ImagesResponse(BaseModel):
     info: str
 
 
-@router.post("/txt2img", response_model=ImagesResponse, responses=also(410, 507))
+@router.post("/txt2img", response_model=ImagesResponse, responses=also(410))
 async def txt2img(
     payload: Annotated[dict[str, Any], Body()],
     request: Request,
