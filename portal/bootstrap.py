@@ -35,6 +35,7 @@ from portal.services.dispatch_watch import Watcher
 from portal.services.endpoints import Endpoints
 from portal.services.files import Files
 from portal.services.grids import Grids
+from portal.services.health import Health
 from portal.services.identity import Identity
 from portal.services.intake import Intake
 from portal.services.invitations import Invitations
@@ -140,6 +141,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         work=work,
         metrics=_metrics(database, work),
         costs=CostBook(database, clock),
+        health=Health(database, store, clock, work.loop.faults),
     )
 
 

@@ -209,7 +209,9 @@ def parts_of(settings: Settings) -> list[Part]:
             f"{settings.portal_url}/readyz",
             logs / "portal.log",
         ),
-        Part("web UI", (python, "-m", "webui.app"), web, f"{settings.local_url}/healthz", logs / "webui.log"),
+        Part(
+            "web UI", (python, "-m", "webui.app"), web, f"{settings.local_url}/ui/readyz", logs / "webui.log"
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from atelier.controls import OWN_PAGES, card_pages
 from atelier.extension import Hooks
 from atelier.processes import exit_with_parent
 from webui.entrance import Entrance
+from webui.health import add_health
 from webui.page import FirstPage
 from webui.portal import Portal
 from webui.proxy import add_portal_routes
@@ -62,6 +63,7 @@ def create_app(settings: Settings, *, portal: Portal | None = None, hooks: Hooks
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     add_portal_routes(app, portal)
     _add_card_pages(app, hooks or extension.installed("ui"))
+    add_health(app, portal)
     app.mount("/ui", StaticFiles(directory=STATIC), name="ui")
     mount(app, build_studio(portal), username)
     app.add_middleware(FirstPage)

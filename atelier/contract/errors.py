@@ -181,6 +181,12 @@ class StorageFull(StorageFailed):
     code, http_status = "storage_full", 507
 
 
+class NotReady(AtelierError):
+    """A part of the studio does not work; `detail.checks` says of each what is wrong."""
+
+    code, http_status, retryable = "not_ready", 503, True
+
+
 class WorkerUnavailable(AtelierError):
     """The worker is not there, or was lost while it had the work."""
 

@@ -25,6 +25,11 @@ def model_preview(sha256: str) -> str:
     return f"previews/{_checked(sha256)}"
 
 
+def probe(name: str) -> str:
+    """What a process writes and removes to see whether it can."""
+    return f"health/{_checked(name)}.json"
+
+
 def part_control(job: str, part: str) -> str:
     """{"attempt", "action"} of one part: the first thing a worker reads."""
     return f"jobs/{_checked(job)}/{_checked(part)}/control.json"

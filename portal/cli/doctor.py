@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from atelier import extension
-from atelier.contract.errors import AtelierError
+from atelier.contract.errors import AtelierError, InvalidRequest
+from atelier.redaction import redacted as hidden
 from atelier.storage.opening import open_store
-from portal.bootstrap import open_database
+from portal.bootstrap import build, open_database
 from portal.cli.commands import command, group
+from portal.cli.inspection import LEAST_FREE_BYTES, Wish, inspect
 from portal.db import migrate
 from portal.first_start import located
 from portal.settings import Settings, load, redacted
@@ -24,28 +26,56 @@ from portal.settings import Settings, load, redacted
 if TYPE_CHECKING:
     from portal.cli.commands import Commands
 
-LEAST_FREE_BYTES = 2 * 2**30
 PROGRAMS = {"webui.app": "webui", "torch": "worker", "diffusers": "worker", "gradio": "webui"}
 """Modules the studio on one machine needs, and the extra of the distribution that brings each."""
 
 
 def add_to(commands: Commands) -> None:
     """Declare the commands."""
-    command(commands, "doctor", _doctor, "Print the settings and say what is wrong.")
+    doctor = command(commands, "doctor", _doctor, "Print the settings and say what is wrong.")
+    doctor.add_argument("--hashes", action="store_true", help="read every model file whole, and compare")
     extensions = group(commands, "extensions", "Look after extensions.")
     command(extensions, "check", _extensions, "Say which extensions fit this version.")
 
 
-def _doctor(_arguments: argparse.Namespace) -> int:
-    settings = load()
-    for name, value in redacted(settings).items():
-        print(f"{name}={value}")
-    problems = [problem for check in CHECKS for problem in check(settings)]
+def _doctor(arguments: argparse.Namespace) -> int:
+    try:
+        settings = load()
+    except InvalidRequest as error:  # what needs no settings is looked at all the same
+        problems = [error.message, *_programs(None)]
+    else:
+        for name, value in redacted(settings).items():
+            print(f"{name}={hidden(value)}")
+        problems = [problem for check in CHECKS for problem in check(settings)]
+        problems += _inside(settings, Wish(arguments.hashes))
     print()
     for problem in problems:
         print(f"- {problem}")
     print(f"{len(problems)} found." if problems else "Nothing is wrong.")
     return 1 if problems else 0
+
+
+def _inside(settings: Settings, wish: Wish) -> list[str]:
+    """What is wrong in the studio's data, where there is a database of this version that answers."""
+    if settings.database_url is None and not (settings.data_dir / "atelier.db").exists():
+        return []
+    database = open_database(settings)
+    try:
+        database.ping()
+        if migrate.pending(database):
+            return []
+    except AtelierError:
+        return []  # told already
+    finally:
+        database.close()
+    try:
+        services = build(settings.model_copy(update={"roles": ("api",)}))
+    except AtelierError as error:
+        return [f"The studio's data could not be looked at: {error.message}"]
+    try:
+        return inspect(services, wish)
+    finally:
+        services.stop()
 
 
 def _extensions(_arguments: argparse.Namespace) -> int:
@@ -120,7 +150,7 @@ def _addresses(settings: Settings) -> list[str]:
     return found
 
 
-def _programs(_settings: Settings) -> list[str]:
+def _programs(_settings: Settings | None) -> list[str]:
     missing = {name: extra for name, extra in PROGRAMS.items() if not _importable(name)}
     return [
         f"{name} is not installed. Run: pip install 'atelier[{extra}]'" for name, extra in missing.items()

@@ -12,6 +12,7 @@ from portal.services.access import AccessRules
 from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
 from portal.services.departures import Departures
+from portal.services.health import Health
 from portal.services.identity import Identity
 from portal.services.invitations import Invitations
 from portal.services.metrics import Metrics
@@ -55,6 +56,7 @@ class Services:
     work: Work
     metrics: Metrics
     costs: CostBook
+    health: Health
 
     def start(self) -> None:
         """Begin what runs beside the requests."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,6 +34,8 @@ GIVEN_UP = 0.0
 LOOK_SECONDS = 0.4
 SWEEP_SECONDS = 2.0
 IDLE_SECONDS = 2.0
+STUCK_SECONDS = 120.0
+"""A round that takes longer, as with a database that holds its answers back, is told."""
 
 
 class Leadership:
@@ -130,11 +133,29 @@ class DispatchLoop:
         self._wake = threading.Event()
         self._look = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._rounds: dict[str, float] = {}
+        """When each thread began its round, by time.monotonic."""
 
     @property
     def leading(self) -> bool:
         """Whether this process is the one that dispatches."""
         return self._leadership.sure
+
+    def faults(self) -> list[str]:
+        """What is wrong with the threads that were started, in words: one has ended, or is in one round for
+        long.
+        """
+        found = []
+        for thread in [] if self._stopping.is_set() else self._threads:
+            busy = time.monotonic() - self._rounds[thread.name]
+            if not thread.is_alive():
+                found.append(f"The thread {thread.name} has ended; this process has to be started again.")
+            elif busy > STUCK_SECONDS:
+                found.append(f"The thread {thread.name} has been in one round for {busy:.0f} s.")
+        return found
+
+    def _begin_round(self) -> None:
+        self._rounds[threading.current_thread().name] = time.monotonic()
 
     def start(self) -> None:
         """Begin. Endpoints of the database are given to the fleet first."""
@@ -144,6 +165,7 @@ class DispatchLoop:
             ("watch", self._watch),
         ):
             thread = threading.Thread(target=work, name=f"dispatcher-{name}", daemon=True)
+            self._rounds[thread.name] = time.monotonic()
             thread.start()
             self._threads.append(thread)
 
@@ -170,6 +192,7 @@ class DispatchLoop:
         with self._changes.listening(WORK, self._wake.set):
             while not self._stopping.is_set():
                 self._wake.clear()
+                self._begin_round()
                 if self._guarded(self._leadership.held):
                     resumed = resumed or bool(self._guarded(self._resume))
                     if self._guarded(self._dispatcher.dispatch_ready):
@@ -183,6 +206,7 @@ class DispatchLoop:
     def _complete(self) -> None:
         waiting: list[Message] = []
         while not self._stopping.is_set():
+            self._begin_round()
             waiting += self._inbox.receive(LOOK_SECONDS)
             waiting = [message for message in waiting if not self._guarded(partial(self._take, message))]
             if waiting:
@@ -198,6 +222,7 @@ class DispatchLoop:
         swept = float("-inf")
         while not self._stopping.is_set():
             flying: object = 0
+            self._begin_round()
             if self._guarded(self._leadership.held):
                 flying = self._guarded(self.watcher.look)
                 if self._clock.monotonic() - swept >= SWEEP_SECONDS:

@@ -70,6 +70,12 @@ def test_one_search_finds_a_parts_whole_life_in_portal_and_worker(studio: Studio
     assert (access["route"], access["status"]) == ("/api/v1/jobs", 202)
 
 
+def test_a_studio_at_work_is_ready_in_all_its_processes(studio: Studio) -> None:
+    for path in ("/ui/healthz", "/ui/readyz", "/healthz", "/readyz"):
+        answer = httpx.get(studio.url + path, trust_env=False)
+        assert answer.status_code == 200 and answer.json()["status"] in ("ok", "ready"), path
+
+
 def test_no_secret_and_no_prompt_stands_in_any_log(studio: Studio) -> None:
     name, password = studio.designer()
     secrets = [ADMIN_PASSWORD, password, WRONG, PROMPT, PAYLOAD["negative_prompt"], studio.admin]

@@ -26,6 +26,23 @@ def an_open_gate(most: int = 4) -> Gate:
     return gate
 
 
+def test_readyz_says_in_words_what_is_wrong_and_healthz_that_the_process_answers() -> None:
+    assert call("GET", "/readyz").json() == {"status": "ready", "faults": []}
+    starting = call("GET", "/readyz", gate=Gate(1))
+    assert starting.status_code == 503 and starting.json()["faults"] == ["The worker is starting."]
+    broken = call("GET", "/readyz", health=lambda: ["The engine's thread has ended."])
+    assert broken.status_code == 503 and broken.json()["faults"] == ["The engine's thread has ended."]
+    assert call("GET", "/healthz", gate=Gate(1)).json() == {"status": "ok"}
+
+
+def test_an_answer_names_the_request_by_the_id_it_came_with_or_by_another() -> None:
+    named = call("POST", "/invocations", json={}, headers={"X-Request-Id": "from-the-caller"})
+    assert named.headers["x-request-id"] == "from-the-caller"
+    for given in ("short", "with space in it", "x" * 65):
+        made = call("POST", "/invocations", json={}, headers={"X-Request-Id": given})
+        assert made.headers["x-request-id"] != given and len(made.headers["x-request-id"]) == 16
+
+
 def call(
     method: str,
     path: str,
@@ -33,9 +50,10 @@ def call(
     gate: Gate | None = None,
     handle: Callable[[Invocation], Awaitable[dict[str, Any] | Answer]] = echo,
     token: str | None = None,
+    health: Callable[[], list[str]] | None = None,
     **request: Any,
 ) -> httpx.Response:
-    app = contract_app(handle, gate or an_open_gate(), token=token, max_body_bytes=1000)
+    app = contract_app(handle, gate or an_open_gate(), token=token, max_body_bytes=1000, health=health)
 
     async def talk() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)

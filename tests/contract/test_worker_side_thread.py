@@ -19,7 +19,7 @@ from tests.contract.worker_doubles import (
     a_state,
 )
 from tests.waiting import eventually
-from workers.runtime.side_thread import Progress, SideThread
+from workers.runtime.side_thread import SILENT_SECONDS, Progress, SideThread
 
 CONTROL = keys.endpoint_control(ENDPOINT)
 
@@ -223,3 +223,20 @@ def test_the_thread_writes_its_state_at_the_start_when_announced_and_at_the_end(
     status[0] = "stopped"
     side.stop()
     assert told() == "stopped"
+
+
+def test_it_says_itself_when_the_store_takes_nothing_or_its_thread_has_ended(
+    side: SideThread, store: CountingStore, clock: SetClock
+) -> None:
+    side.start()
+    try:
+        assert side.faults() == []
+        store.broken = StorageFailed("the disk is full")
+        clock.advance(SILENT_SECONDS + 1)
+        assert side.faults() == ["The worker cannot write its state to the blob store."]
+        store.broken = None
+        side.announce()
+        eventually(lambda: side.faults() == [], within=60)
+    finally:
+        side.stop()
+    assert side.faults() == ["The thread that tells of progress and hears of clicks has ended."]

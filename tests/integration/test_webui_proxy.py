@@ -225,6 +225,10 @@ def test_while_the_portal_is_away_people_get_a_page_that_tries_again_and_program
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "worker_unavailable"
         assert answer.json()["error"]["retryable"] is True
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        assert httpx.get(url + "/ui/healthz", trust_env=False).json() == {"status": "ok"}
+        ready = httpx.get(url + "/ui/readyz", trust_env=False)
+        assert (ready.status_code, ready.json()["faults"]) == (503, ["The portal does not answer."])
 
 
 def test_the_portal_may_restart_beneath_the_web_ui(tmp_path: Path) -> None:
