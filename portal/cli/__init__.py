@@ -7,9 +7,31 @@ import sys
 from collections.abc import Sequence
 
 from atelier.contract.errors import AtelierError
-from portal.cli import backups, doctor, endpoints, models, process, styles, sweeping, trail, users
+from portal.cli import (
+    backups,
+    doctor,
+    endpoints,
+    models,
+    process,
+    setting_commands,
+    styles,
+    sweeping,
+    trail,
+    users,
+)
 
-GROUPS = (process, users, models, styles, endpoints, trail, sweeping, backups, doctor)
+GROUPS = (
+    process,
+    users,
+    models,
+    styles,
+    endpoints,
+    setting_commands,
+    trail,
+    sweeping,
+    backups,
+    doctor,
+)
 
 
 def parser() -> argparse.ArgumentParser:
