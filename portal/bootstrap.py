@@ -41,6 +41,7 @@ from portal.services.intake import Intake
 from portal.services.invitations import Invitations
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
+from portal.services.measures import Measures
 from portal.services.metrics import Metrics
 from portal.services.model_desk import ModelDesk
 from portal.services.model_folders import ModelFolders
@@ -172,7 +173,8 @@ def build_work(
     board = ProgressBoard(store, clock)
     models = Models(database, store, clock, Intake(store, tasks))
     endpoints = Endpoints(database, store, fleet, clock, changes, models)
-    completions = Completions(database, store, clock, changes)
+    measures = Measures()
+    completions = Completions(database, store, clock, changes, measures=measures)
     actions = Actions(database, store, clock, changes)
     files = Files(database, store)
     desk = ModelDesk(database, store, clock, models, files)
@@ -180,7 +182,7 @@ def build_work(
     orphans = Orphans(database, store, clock, desk, [uploads])
     loop = DispatchLoop(
         Leadership(database, clock),
-        Dispatcher(database, store, fleet, clock, changes, completions, job_key),
+        Dispatcher(database, store, fleet, clock, changes, completions, job_key, measures),
         Watcher(database, fleet, clock, changes, completions, board),
         completions,
         endpoints,
@@ -189,6 +191,7 @@ def build_work(
         clock,
         changes,
         [*chores, orphans.round],
+        measures,
     )
     return Work(
         models=models,
@@ -205,6 +208,7 @@ def build_work(
         tasks=tasks,
         loop=loop,
         orphans=orphans,
+        measures=measures,
     )
 
 
@@ -214,6 +218,7 @@ def _metrics(database: Database, work: Work) -> Metrics:
         accepted=lambda: work.acceptance.accepted,
         leads=lambda: work.loop.leading,
         swept=lambda: work.orphans.removed,
+        measures=work.measures,
     )
 
 

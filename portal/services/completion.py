@@ -38,6 +38,7 @@ from portal.db.work import Attempt, Job, Part, Picture
 from portal.domain import retry
 from portal.domain.states import PartEvent, after, job_state
 from portal.services.changes import WORK, Changes
+from portal.services.measures import Measures
 from portal.services.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ class Completions:
         clock: Clock,
         changes: Changes,
         spread: Callable[[], float] = random.random,
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._database = database
         self._store = store
         self._clock = clock
@@ -138,6 +141,7 @@ class Completions:
                     state = session.get_one(Part, part).state
             if changed:
                 _tell(row, state, ending)
+                self._measures.ended(row.endpoint, row.outcome, row.worked)
             if not visible:
                 self.drop(job, part, attempt)
         if changed:

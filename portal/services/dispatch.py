@@ -29,6 +29,7 @@ from portal.domain.states import PartEvent, after
 from portal.services.access import Access, refusal, rules_there_are
 from portal.services.changes import Changes
 from portal.services.completion import Completions, Ending, derive
+from portal.services.measures import Measures
 from portal.services.ports import Clock, EndpointState, Fleet, Submission
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,9 @@ class Dispatcher:
         changes: Changes,
         completions: Completions,
         signing_key: bytes,
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._database = database
         self._store = store
         self._fleet = fleet
@@ -156,7 +159,9 @@ class Dispatcher:
             if error:
                 part.state, part.error = after(PartState.QUEUED, PartEvent.FAIL).value, error.body()
             derive(session, part.job_id, now, waking=target.asleep and claimed is not None)
-            job_id = part.job_id
+            job_id, ready = part.job_id, max(part.created, part.not_before)
+        if claimed is not None:
+            self._measures.sent(now - ready)
         self._changes.notify(job_id)
         return claimed
 

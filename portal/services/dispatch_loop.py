@@ -23,6 +23,7 @@ from portal.services.dispatch_watch import Watcher
 from portal.services.endpoints import Endpoints
 from portal.services.failures import failure
 from portal.services.jobs_actions import Actions
+from portal.services.measures import Measures
 from portal.services.ports import Clock, Inbox, Message
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,9 @@ class DispatchLoop:
         clock: Clock,
         changes: Changes,
         chores: Sequence[Callable[[], object]] = (),
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._leadership = leadership
         self._dispatcher = dispatcher
         self.watcher = watcher
@@ -185,6 +188,7 @@ class DispatchLoop:
         self.watcher.look()
         for work in self._chores:
             work()
+        self._measures.swept(self._clock.now())
         self._dispatcher.dispatch_ready()
 
     def _dispatch(self) -> None:
@@ -229,6 +233,7 @@ class DispatchLoop:
                     swept = self._clock.monotonic()
                     for work in self._chores:
                         self._guarded(work)
+                    self._measures.swept(self._clock.now())
             self._look.clear()
             self._look.wait(LOOK_SECONDS if flying else IDLE_SECONDS)
 

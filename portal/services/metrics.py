@@ -16,6 +16,8 @@ from atelier.contract.jobs import PartState
 from portal.db.audit import AuditHead
 from portal.db.base import Database
 from portal.db.work import Attempt, Endpoint, Part
+from portal.services.demand import demands
+from portal.services.measures import Measures
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper ends, in seconds, of the latencies that are counted apart."""
@@ -34,7 +36,9 @@ class Metrics:
         accepted: Callable[[], int],
         leads: Callable[[], bool],
         swept: Callable[[], int],
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._registry = CollectorRegistry()
         self._requests = Histogram(
             "atelier_http_request_seconds",
@@ -52,7 +56,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All figures in Prometheus's text format 0.0.4. Raises what the database raises."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + generate_latest(self._measures.registry)
 
 
 def known_method(method: str) -> str:
@@ -99,6 +103,10 @@ class _Studio(Collector):
             attempts = _pairs(session, open_ones)
             instances = _pairs(session, select(Endpoint.name, Endpoint.instances))
             entries = session.scalar(select(AuditHead.count)) or 0
+            asked = demands(session)
+            oldest = session.scalar(
+                select(func.min(Part.created)).where(Part.state == PartState.QUEUED.value)
+            )
         queue, ended = (
             {state.value: parts.get(state.value, 0) for state in PartState if state.final is final}
             for final in (False, True)
@@ -108,6 +116,10 @@ class _Studio(Collector):
         yield _gauge("atelier_ended_parts", "Parts that are kept, by outcome.", "outcome", ended)
         yield _gauge("atelier_open_attempts", "Attempts under way.", "endpoint", of_endpoints)
         yield _gauge("atelier_instances", "Instances in service.", "endpoint", instances)
+        wanted = {name: asked.get(name, 0) for name in instances}
+        yield _gauge("atelier_demand_parts", "Parts an endpoint scales by.", "endpoint", wanted)
+        waits = "When the part that has waited longest was accepted, in unix seconds; 0 where none waits."
+        yield GaugeMetricFamily("atelier_oldest_queued_timestamp_seconds", waits, value=oldest or 0.0)
         yield CounterMetricFamily("atelier_audit_entries", "Entries of the audit trail.", value=entries)
 
 

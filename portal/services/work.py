@@ -13,6 +13,7 @@ from portal.services.endpoints import Endpoints
 from portal.services.files import Files
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
+from portal.services.measures import Measures
 from portal.services.model_desk import ModelDesk
 from portal.services.model_folders import ModelFolders
 from portal.services.model_uploads import Uploads
@@ -39,3 +40,4 @@ class Work:
     tasks: Tasks
     loop: DispatchLoop
     orphans: Orphans
+    measures: Measures

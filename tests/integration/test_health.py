@@ -10,7 +10,6 @@ from sqlalchemy import delete, text, update
 from starlette.testclient import TestClient
 
 from portal.app import create_app
-from portal.db import migrate
 from portal.db.work import Endpoint, Lease
 from portal.services.health import OK, UNKNOWN
 from tests.jobs_studio import Studio
@@ -20,10 +19,6 @@ from tests.waiting import eventually
 @pytest.fixture
 def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
     made = Studio(database_url, tmp_path)
-    with made.database.engine.begin() as connection:
-        # The tables are there already; this is how alembic knows of it.
-        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
-        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": migrate.head()})
     assert made.work.loop._leadership.held()
     yield made
     made.close()

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from atelier.contract.errors import InvalidRequest
 from portal.app import create_app
 from portal.services import audit
 from tests.jobs_studio import PAYLOAD, Studio
@@ -100,3 +101,33 @@ def test_requests_count_by_template_and_nothing_somebody_typed_is_a_label(client
     assert any(("method", "other") in labels for name, labels in found if name == count)
     for typed in ("swordfish", "marlin", "tarpon", "BREAM", "root", "ann"):
         assert typed not in text
+
+
+def test_waits_attempts_worker_seconds_demand_and_sweeps_are_counted(
+    client: TestClient, studio: Studio
+) -> None:
+    ann, root = bearer(client, "ann"), bearer(client, "root")
+    before = figures(client, root)
+    assert one(before, "atelier_oldest_queued_timestamp_seconds") == 0
+    assert one(before, "atelier_last_sweep_timestamp_seconds") == 0
+    body = {"txt2img_payload": {**PAYLOAD, "n_iter": 2}}
+    assert client.post("/api/v1/jobs", json=body, headers=ann).status_code == 202
+    waiting = figures(client, root)
+    assert one(waiting, "atelier_oldest_queued_timestamp_seconds") == studio.clock.now()
+    assert one(waiting, "atelier_demand_parts", endpoint="local") == 2
+    studio.clock.advance(7)
+    first, second = studio.turn()
+    studio.fleet.succeed(first)
+    studio.fleet.fail(second, InvalidRequest("That cannot be drawn."))
+    studio.turn()
+    studio.work.measures.ended("local", "succeeded", 2.5)  # as after a worker that says how long it took
+    found = figures(client, root)
+    assert one(found, "atelier_queue_wait_seconds_count") == 2
+    assert one(found, "atelier_queue_wait_seconds_sum") == 14
+    assert one(found, "atelier_queue_wait_seconds_bucket", le="5.0") == 0
+    assert one(found, "atelier_attempts_total", endpoint="local", outcome="succeeded") == 2
+    assert one(found, "atelier_attempts_total", endpoint="local", outcome="failed") == 1
+    assert one(found, "atelier_worker_seconds_total", endpoint="local") == 2.5
+    assert one(found, "atelier_demand_parts", endpoint="local") == 0
+    assert one(found, "atelier_sweeps_total") == 2
+    assert one(found, "atelier_last_sweep_timestamp_seconds") == studio.clock.now()

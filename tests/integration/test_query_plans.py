@@ -97,6 +97,7 @@ def _in_postgresql(plan: list[str]) -> list[str]:
 def test_no_list_reads_a_whole_table(studio: Studio) -> None:
     ann = studio.user("ann")
     job = studio.submit(ann, n_iter=2)
+    assert studio.work.loop._leadership.held()
     studio.turn()
     client = TestClient(create_app(studio.services), base_url="http://127.0.0.1:8000")
     login = client.post("/api/v1/auth/token", json={"username": "root", "password": PASSWORD})
