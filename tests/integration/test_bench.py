@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.integration.worker_process import tiny_checkpoint
 
 TINY_COLUMNS = ["--sizes", "128", "64", "--numbers", "1", "2"]
@@ -123,3 +125,16 @@ def test_the_cost_of_networks_is_told_for_changes_and_for_steps(repository: Path
     assert figures["touched"] > 50, "every linear layer of the transformers"
     assert set(figures["step_ms"]) == {"without", "with"}
     assert rows(shown)["another set in its place"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", [[], ["--postgres"]])
+def test_every_list_of_a_full_database_is_measured(
+    repository: Path, tmp_path: Path, server: list[str]
+) -> None:
+    amounts = ["--finished", "60", "--queued", "12", "--audit", "40", "--rounds", "2"]
+    shown, figures = measured(repository, tmp_path, "lists.py", *server, *amounts)
+    asked = figures["ms"]
+    for path in ("/api/v1/jobs", "/api/v1/audit", "/api/v1/users", "/portal/jobs", "/metrics"):
+        assert asked[path]["kib"] > 0.1 and f"| {path} |" in shown
+    assert all(told["p95"] > 0 for told in asked.values()) and len(asked) > 50
