@@ -28,6 +28,7 @@ from portal.services.completion import Completions
 from portal.services.container import DISPATCHER, Services
 from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
+from portal.services.dead_letters import DeadLetters
 from portal.services.departures import Departures
 from portal.services.dispatch import Dispatcher
 from portal.services.dispatch_loop import DispatchLoop, Leadership
@@ -56,6 +57,7 @@ from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.setting_levels import SettingLevels
+from portal.services.shares import Shares
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.throttle import LoginThrottle
@@ -134,6 +136,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         roles=Roles(database, sessions, clock),
         teams=Teams(database, clock),
         quotas=Quotas(database, clock),
+        shares=Shares(database),
         access=AccessRules(database, clock, work.changes),
         trail=Trail(database, secrets.get(AUDIT_KEY)),
         styles=Styles(database, clock, work.models.publish),
@@ -193,15 +196,18 @@ def build_work(
         [*chores, orphans.round],
         measures,
     )
+    quotas = Quotas(database, clock)
+    acceptance = Acceptance(database, clock, changes, quotas, limits)
     return Work(
         models=models,
         desk=desk,
         folders=ModelFolders(database, clock, models),
         uploads=uploads,
         endpoints=endpoints,
-        acceptance=Acceptance(database, clock, changes, Quotas(database, clock), limits),
+        acceptance=acceptance,
         jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
         actions=actions,
+        dead_letters=DeadLetters(database, clock, changes, quotas, acceptance.leave_room),
         files=files,
         changes=changes,
         fleet=fleet,

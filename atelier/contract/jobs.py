@@ -56,6 +56,8 @@ class JobRequest(BaseModel):
     task: str = "text-to-image"
     model: str | None = None
     endpoint: str = "automatic"
+    priority: int = Field(0, ge=-100, le=100)
+    """Among one's own jobs, the highest first; nobody else's wait longer for it."""
     txt2img_payload: dict[str, Any] = {}
 
 
@@ -100,6 +102,7 @@ class JobView(Frozen):
     created: float
     endpoint: str | None = None
     model: str | None = None
+    priority: int = 0
     queue_position: int | None = None
     """1 for the next to run; None once it runs."""
     progress: ProgressView = ProgressView()

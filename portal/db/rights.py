@@ -65,6 +65,16 @@ class Quota(Base):
     storage_bytes: Mapped[int | None] = mapped_column(BigInteger())
 
 
+class Share(Base):
+    """How much one subject counts where several wait."""
+
+    __tablename__ = "shares"
+
+    subject_kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True)
+    weight: Mapped[float]
+
+
 class AccessRule(Base):
     """That one subject may, or may not, use one object. What no rule names is everybody's."""
 

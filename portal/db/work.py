@@ -167,6 +167,8 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(20), default="queued")
     endpoint: Mapped[str | None] = mapped_column(String(63))
     """The endpoint that was asked for; None for automatic."""
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """Among its owner's own jobs: the highest is taken first."""
     model: Mapped[str | None] = mapped_column(String(255))
     request: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The payload as it was accepted: what sdapi echoes as `parameters`."""
@@ -191,6 +193,7 @@ class Part(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "ordinal"),
         Index("ix_parts_waiting", "state", "owner_id", "created", "ordinal"),
+        Index("ix_parts_died_id", "died", "id"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -212,6 +215,15 @@ class Part(Base):
     """How many it makes."""
     losses: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """How often it was lost with a worker that may have had other parts too."""
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """Its job's."""
+    work: Mapped[float] = mapped_column(Seconds, default=1.0, server_default=text("1"))
+    shape: Mapped[str] = mapped_column(String(80), default="", server_default=text("''"))
+    """What its time depends on, see portal.domain.effort; `work` is from there too."""
+    died: Mapped[float | None] = mapped_column(Seconds)
+    """When it failed for good though another attempt might have mended it: its attempts were used up."""
+    retried_as: Mapped[str | None] = mapped_column(ID)
+    """The job in which it was tried again afterwards."""
     action: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     timeline: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
@@ -239,6 +251,8 @@ class Attempt(Base):
     ticket: Mapped[str | None] = mapped_column(String(200))
     open: Mapped[bool] = mapped_column(Boolean, default=True)
     outcome: Mapped[str | None] = mapped_column(String(20))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What ended it, where it brought no result."""
     started: Mapped[float] = mapped_column(Seconds)
     ended: Mapped[float | None] = mapped_column(Seconds)
     lease_until: Mapped[float] = mapped_column(Seconds)
@@ -291,6 +305,16 @@ class IdempotencyKey(Base):
     body_hash: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ID)
     created: Mapped[float] = mapped_column(Seconds, index=True)
+
+
+class Turn(Base):
+    """Where a user stands in the order in which parts are sent (portal.domain.fairness.Turn)."""
+
+    __tablename__ = "turns"
+
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[float] = mapped_column(Seconds)
+    finish: Mapped[float] = mapped_column(Seconds)
 
 
 class Lease(Base):

@@ -24,6 +24,7 @@ from atelier.resolve import Resolution, parse_payload, resolve_txt2img
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
 from portal.db.work import Endpoint, IdempotencyKey, Job, Part
+from portal.domain.effort import effort
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services import audit, model_presence
 from portal.services.access import Access
@@ -101,7 +102,7 @@ class Acceptance:
             known = self._known(session, caller, idempotency_key, body_hash)
             if known is not None:
                 return known
-            self._leave_room(session, caller.user_id)
+            self.leave_room(session, caller.user_id)
             ready = self._resolve(session, caller.user_id, request, answering)
         try:
             with self._database.session() as session:
@@ -162,6 +163,7 @@ class Acceptance:
             task=request.task,
             state=JobState.QUEUED.value,
             endpoint=ready.endpoint,
+            priority=request.priority,
             model=resolution.parts[0].checkpoint.title,
             request=resolution.payload.model_dump(mode="json"),
             info=answer.info(resolution, [], started=now),
@@ -208,7 +210,10 @@ class Acceptance:
         model_presence.check(session, resolution.parts)
         return Ready(endpoint, resolution)
 
-    def _leave_room(self, session: Session, user_id: str) -> None:
+    def leave_room(self, session: Session, user_id: str) -> None:
+        """Raise TooManyRequests where the user, or everybody together, has as many unfinished jobs as may
+        be.
+        """
         own = (
             session.scalar(
                 select(func.count()).where(Job.owner_id == user_id, Job.state.in_(UNFINISHED_JOBS))
@@ -260,6 +265,7 @@ def _parts(job: Job, resolution: Resolution) -> list[Part]:
     rows, first = [], 0
     ordinals = {part: ordinal for ordinal, part in enumerate(resolution.dispatch)}
     for number, part in enumerate(resolution.parts):
+        asked = effort(part)
         rows.append(
             Part(
                 id=new_id(),
@@ -274,6 +280,9 @@ def _parts(job: Job, resolution: Resolution) -> list[Part]:
                 resolved=part.model_dump(mode="json"),
                 recipe_hash=part.recipe_hash,
                 pictures=part.batch_size,
+                priority=job.priority,
+                work=asked.work,
+                shape=asked.shape,
             )
         )
         first += part.batch_size

@@ -56,6 +56,7 @@ RETURNED = "returned"
 the part either.
 """
 
+_GIVEN_UP = (PartState.FAILED, PartState.EXPIRED)
 VISIBLE = ("succeeded", "stopped")
 """Outcomes whose pictures people see. What any other attempt stored is deleted."""
 
@@ -175,9 +176,11 @@ class Completions:
             event, attempt.outcome = PartEvent.CANCEL, "cancelled"
         else:
             error = ending.error or InternalError("The work ended for no known reason.")
-            attempt.outcome = ending.outcome
+            attempt.outcome, attempt.error = ending.outcome, error.body()
             event = self._after_failure(session, part, attempt, error, now)
         part.state = after(PartState(part.state), event)
+        if event is PartEvent.FAIL and (part.error or {}).get("retryable"):
+            part.died = now
         derive(session, part.job_id, now)
 
     def _make_visible(self, session: Session, part: Part, result: PartResult, now: float) -> None:
@@ -256,7 +259,7 @@ def derive(session: Session, job_id: str, now: float, *, waking: bool = False) -
     job.state, job.version = state.value, job.version + 1
     if state.final and job.finished is None:
         job.finished = now
-        job.error = next((error for part, error in parts if part == PartState.FAILED and error), None)
+        job.error = next((error for part, error in parts if part in _GIVEN_UP and error), None)
 
 
 def _count(session: Session, attempt: Attempt, *outcomes: str) -> int:

@@ -22,6 +22,7 @@ from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.setting_levels import SettingLevels
+from portal.services.shares import Shares
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.trail import Trail
@@ -50,6 +51,7 @@ class Services:
     teams: Teams
     access: AccessRules
     quotas: Quotas
+    shares: Shares
     styles: Styles
     own_settings: OwnSettings
     setting_levels: SettingLevels

@@ -31,6 +31,7 @@ from portal.services.changes import Changes
 from portal.services.completion import Completions, Ending, derive
 from portal.services.measures import Measures
 from portal.services.ports import Clock, EndpointState, Fleet, Submission
+from portal.services.turns import take_turn, turns
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Dispatcher:
             targets = _targets(session)
             heads = list(waiting)
             owners = {each.owner for each in heads}
-            order = pick_order(heads, *_service(session, owners))
+            order = pick_order(heads, *_service(session, owners), turns(session, owners))
             rules = rules_there_are(session)
             access = {owner: Access(session, owner, rules) for owner in owners}
         for each in order:
@@ -197,6 +198,8 @@ def _open(session: Session, part: Part, target: _Target, now: float) -> Claimed:
     part.attempt += 1
     part.endpoint = target.name
     session.add(_attempt(part, target, now))
+    if part.attempt == 1:  # what is sent again is not counted again
+        take_turn(session, part.owner_id, part.work)
     return Claimed(part.job_id, part.id, part.attempt, target.name, part.resolved["task"], part.resolved)
 
 
@@ -226,19 +229,21 @@ def _body(claimed: Claimed) -> dict[str, Any]:
 
 
 def _waiting(session: Session, now: float) -> dict[Waiting, _Wish]:
-    """The first waiting part of each user and wanted endpoint, with what it needs.
+    """The first waiting part of each user and wanted endpoint, by priority, with what it needs.
 
     One row for each wanted endpoint too: a queue for a full endpoint must not hide the same user's parts
-    for another.
+    for another. A priority decides which part is a user's first, never whose part is.
     """
+    line = (Part.owner_id, Part.wanted_endpoint)
     turn = func.row_number().over(
-        partition_by=(Part.owner_id, Part.wanted_endpoint), order_by=(Part.created, Part.job_id, Part.ordinal)
+        partition_by=line, order_by=(Part.priority.desc(), Part.created, Part.job_id, Part.ordinal)
     )
     numbered = (
         select(
             Part.id,
             Part.owner_id,
-            Part.created,
+            func.min(Part.created).over(partition_by=line).label("since"),
+            Part.work,
             Part.wanted_endpoint,
             Part.checkpoint_blob,
             Part.losses,
@@ -249,7 +254,7 @@ def _waiting(session: Session, now: float) -> dict[Waiting, _Wish]:
     )
     rows = session.execute(select(numbered).where(numbered.c.turn == 1)).all()
     return {
-        Waiting(row.id, row.owner_id, row.created): _Wish(
+        Waiting(row.id, row.owner_id, row.since, row.work): _Wish(
             row.wanted_endpoint, row.checkpoint_blob, retry.alone(row.losses)
         )
         for row in rows

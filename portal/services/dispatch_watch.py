@@ -29,6 +29,7 @@ progress.
 """
 WAITING_LIMIT = 24 * 3600.0
 """Seconds a part may wait for an endpoint before it expires."""
+_EXPIRED = "No endpoint could take this work within a day. Send it again, or ask an administrator."
 IDEMPOTENCY_SECONDS = 24 * 3600.0
 
 
@@ -186,7 +187,7 @@ class Watcher:
                 select(Part).where(Part.id.in_(due)).with_for_update(skip_locked=True)
             ):
                 part.state = after(PartState(part.state), PartEvent.EXPIRE).value
-                part.error = Expired("No endpoint could take this work within a day.").body()
+                part.error = Expired(_EXPIRED).body()
                 jobs.add(part.job_id)
             for job in jobs:
                 derive(session, job, now)

@@ -170,6 +170,7 @@ class Jobs:
             created=job.created,
             endpoint=next((part.endpoint for part in parts if part.endpoint), job.endpoint),
             model=job.model,
+            priority=job.priority,
             queue_position=position,
             progress=self._progress(
                 job.id, state, parts, seen, position, sum(row.index >= 0 for row in rows)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
@@ -47,6 +47,29 @@ class Actions:
         ends at once, running work within the second in which its worker reads the control object.
         """
         self._act(caller, job_id, action, origin, partial(controlled, caller=caller, job_id=job_id))
+
+    def prioritise(
+        self, caller: Caller, job_id: str, priority: int, *, origin: audit.Origin | None = None
+    ) -> None:
+        """Let what waits of a job of the caller's own be taken before, or after, others of theirs. Raises
+        NotFound. A job that is final already is left alone, as by a click that came too late.
+        """
+        with self._database.session() as session:
+            job = _locked(session, job_id)
+            if job.owner_id != caller.user_id:
+                raise NotFound(_ABSENT)
+            before = job.priority
+            if JobState(job.state).final or before == priority:
+                return
+            job.priority, job.version = priority, job.version + 1
+            session.execute(
+                update(Part)
+                .where(Part.job_id == job_id, Part.state.in_(UNFINISHED_PARTS))
+                .values(priority=priority)
+            )
+            told = {"before": before, "priority": priority}
+            audit.record(session, caller, "job.priority", f"job:{job_id}", origin=origin, details=told)
+        self._changes.notify(job_id, WORK)
 
     def end_work_of_the_disabled(self) -> int:
         """Stop the unfinished jobs of users who may not come in any more; how many there were. What they

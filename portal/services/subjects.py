@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from atelier.contract.errors import InvalidRequest
 from portal.db.identity import User
 from portal.db.preferences import SettingsVersion
-from portal.db.rights import AccessRule, Membership, Quota, Team
+from portal.db.rights import AccessRule, Membership, Quota, Share, Team
 from portal.domain.access import EVERYBODY, Subject, SubjectKind
 from portal.services.rights import role_names
 
@@ -24,7 +24,7 @@ def forget(session: Session, kind: SubjectKind, subject: str) -> None:
     """Take what was made for somebody away, in the transaction that deletes them and after that: the database
     keeps versions of settings for as long as there is somebody whose they are.
     """
-    for table in (AccessRule, Quota, SettingsVersion):
+    for table in (AccessRule, Quota, Share, SettingsVersion):
         session.execute(delete(table).where(table.subject_kind == kind.value, table.subject == subject))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from portal.services.accept import Acceptance
 from portal.services.changes import Changes
+from portal.services.dead_letters import DeadLetters
 from portal.services.dispatch_loop import DispatchLoop
 from portal.services.endpoints import Endpoints
 from portal.services.files import Files
@@ -34,6 +35,7 @@ class Work:
     acceptance: Acceptance
     jobs: Jobs
     actions: Actions
+    dead_letters: DeadLetters
     files: Files
     changes: Changes
     fleet: Fleet

@@ -28,6 +28,8 @@ FILTERS = (
     "/api/v1/jobs?everybody=true",
     "/api/v1/jobs?everybody=true&state=active",
     "/api/v1/jobs?everybody=true&state=succeeded",
+    "/api/v1/dead-letters?everybody=true&code=x&owner=root&endpoint=local&waiting=true",
+    "/api/v1/dead-letters?job=x",
     "/api/v1/audit?actor=root",
     "/api/v1/audit?subject=ann",
     "/api/v1/audit?request_id=00000001",

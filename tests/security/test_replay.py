@@ -16,7 +16,10 @@ from tests.integration.test_grids import XYZ, made
 from tests.jobs_studio import Studio
 from tests.security.test_permission_walk import ORIGIN, PASSWORD, every_step
 
-BODIES: dict[str, Any] = {"POST /api/v1/jobs/{job_id}/actions": {"action": "cancel"}}
+BODIES: dict[str, Any] = {
+    "POST /api/v1/jobs/{job_id}/actions": {"action": "cancel"},
+    "PATCH /api/v1/jobs/{job_id}": {"priority": 1},
+}
 
 
 def test_what_succeeds_for_the_owner_is_not_there_for_somebody_else(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -32,6 +32,14 @@ class ActionRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     action: Action
+
+
+class JobChange(BaseModel):
+    """What to change of a job that waits: its priority among its owner's own jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    priority: int = Field(ge=-100, le=100)
 
 
 class JobsPage(BaseModel):
@@ -79,6 +87,21 @@ def listed(
 @router.get("/{job_id}", response_model=JobView)
 def job(job_id: str, caller: Reader, services: ServicesOf) -> JobView:
     """One job."""
+    return services.work.jobs.get(caller, job_id)
+
+
+@router.patch("/{job_id}", response_model=JobView)
+def change(
+    job_id: str,
+    body: JobChange,
+    request: Request,
+    caller: Annotated[Caller, Depends(require("jobs.control"))],
+    services: ServicesOf,
+) -> JobView:
+    """Let what waits of one's own job be taken before one's others (a higher priority) or after them. Nobody
+    else waits longer or shorter for it; a job that is final already stays as it is.
+    """
+    services.work.actions.prioritise(caller, job_id, body.priority, origin=arrived(request).origin)
     return services.work.jobs.get(caller, job_id)
 
 
