@@ -19,6 +19,7 @@ LARGEST_SIDE = 768
 """Of a stored preview, in pixels: a card shows some 200 of them, a dialog the rest."""
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
+_MOST = f"{MAX_PIXELS:,} at most"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 
 
@@ -34,14 +35,17 @@ def encoded(data: bytes) -> bytes:
                 width, height = picture.size
                 if not 0 < width * height <= MAX_PIXELS:
                     raise InvalidRequest(
-                        f"This picture has {width:,} x {height:,} pixels; a preview may be made of "
-                        f"{MAX_PIXELS:,} at most."
+                        f"This picture has {width:,} x {height:,} pixels; a preview may be made of {_MOST}."
                     )
                 picture.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))
                 shown = ImageOps.exif_transpose(picture)
                 shown = shown.convert("RGBA" if shown.has_transparency_data else "RGB")
     except InvalidRequest:
         raise
+    except Image.DecompressionBombError as error:
+        raise InvalidRequest(
+            f"This picture has far too many pixels; a preview may be made of {_MOST}."
+        ) from error
     except Exception as error:  # Pillow's readers raise anything at all for damaged files
         raise InvalidRequest(
             "This is no picture that can be a preview. PNG, JPEG, WebP, AVIF and GIF files can, "
