@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import warnings
 
 from PIL import Image, ImageOps
@@ -20,6 +21,8 @@ LARGEST_SIDE = 768
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
 _MOST = f"{MAX_PIXELS:,} at most"
+_DECODING = threading.BoundedSemaphore(2)
+"""So many pictures have their pixels in memory at once, whoever sends how many."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 
 
@@ -28,6 +31,15 @@ def encoded(data: bytes) -> bytes:
 
     Raises InvalidRequest for anything else and for what is beyond the limits.
     """
+    with _DECODING:
+        shown = _decoded(data)
+        shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    shown.save(out, "WEBP", quality=86, method=4)
+    return out.getvalue()
+
+
+def _decoded(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -39,7 +51,7 @@ def encoded(data: bytes) -> bytes:
                     )
                 picture.draft("RGB", (LARGEST_SIDE, LARGEST_SIDE))
                 shown = ImageOps.exif_transpose(picture)
-                shown = shown.convert("RGBA" if shown.has_transparency_data else "RGB")
+                return shown.convert("RGBA" if shown.has_transparency_data else "RGB")
     except InvalidRequest:
         raise
     except Image.DecompressionBombError as error:
@@ -51,10 +63,6 @@ def encoded(data: bytes) -> bytes:
             "This is no picture that can be a preview. PNG, JPEG, WebP, AVIF and GIF files can, "
             "if they are whole."
         ) from error
-    shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    shown.save(out, "WEBP", quality=86, method=4)
-    return out.getvalue()
 
 
 def store(blobs: BlobStore, data: bytes) -> str:

@@ -119,16 +119,32 @@ def test_a_requirement_that_works_or_is_tested_names_a_test_that_exists() -> Non
     for name, cells in _table("requirements.md").items():
         if not re.fullmatch(r"S\d-\d+", name):
             continue
-        named = re.findall(r"`(tests/[\w/.-]+\.py)(?:::(\w+))?`", cells[2])
+        named = _tests_named(cells[2])
         assert named or cells[1].startswith(("planned", "partly")), (
             f"{name} works, says the page, and names no test"
         )
-        for file, test in named:
-            path = ROOT / file
-            assert path.is_file(), f"{name}: there is no {file}"
-            assert not test or test in {each.name for each in functions_of(path)}, (
-                f"{name}: no {test} in {file}"
-            )
+        assert _unknown(named) == [], name
+
+
+def test_a_point_of_security_names_tests_that_exist() -> None:
+    named = _tests_named(_page("security.md"))
+    assert len(named) >= 40
+    assert _unknown(named) == []
+
+
+def _tests_named(text: str) -> list[tuple[str, str]]:
+    """(file, test or "") of every test that a text names."""
+    return re.findall(r"`(tests/[\w/.-]+\.py)(?:::(\w+))?`", text)
+
+
+def _unknown(named: list[tuple[str, str]]) -> list[str]:
+    """Those that do not exist."""
+    return [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).is_file()
+        or (test and test not in {each.name for each in functions_of(ROOT / file)})
+    ]
 
 
 def test_links_between_pages_lead_somewhere() -> None:
