@@ -49,6 +49,7 @@ from portal.pages import access as access_page
 from portal.pages import admin, docs, join, login, people
 from portal.pages import audit as audit_page
 from portal.pages import endpoints as endpoints_page
+from portal.pages import jobs as jobs_page
 from portal.pages import models as models_page
 from portal.pages import settings as settings_page
 from portal.pages.rendering import as_page
@@ -62,6 +63,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     metrics.router,
     login.router,
     admin.router,
+    jobs_page.router,
     people.router,
     access_page.router,
     endpoints_page.router,

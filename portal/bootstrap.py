@@ -24,6 +24,7 @@ from portal.services import audit
 from portal.services.accept import Acceptance, Limits
 from portal.services.access import AccessRules
 from portal.services.changes import Changes
+from portal.services.checkup import Checkup
 from portal.services.completion import Completions
 from portal.services.container import DISPATCHER, Services
 from portal.services.costs import CostBook
@@ -40,6 +41,7 @@ from portal.services.health import Health
 from portal.services.identity import Identity
 from portal.services.intake import Intake
 from portal.services.invitations import Invitations
+from portal.services.job_details import JobDetails
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
 from portal.services.measures import Measures
@@ -121,7 +123,8 @@ def build(settings: Settings, **overrides: Any) -> Services:
         given.limits,
         chores=[departures.sweep],
     )
-    levels = SettingLevels(database, clock)
+    health = Health(database, store, clock, work.loop.faults)
+    levels, trail = SettingLevels(database, clock), Trail(database, secrets.get(AUDIT_KEY))
     return Services(
         settings=settings,
         database=database,
@@ -138,14 +141,15 @@ def build(settings: Settings, **overrides: Any) -> Services:
         quotas=Quotas(database, clock),
         shares=Shares(database),
         access=AccessRules(database, clock, work.changes),
-        trail=Trail(database, secrets.get(AUDIT_KEY)),
+        trail=trail,
         styles=Styles(database, clock, work.models.publish),
         own_settings=OwnSettings(levels),
         setting_levels=levels,
         work=work,
         metrics=_metrics(database, work),
         costs=CostBook(database, clock),
-        health=Health(database, store, clock, work.loop.faults),
+        health=health,
+        checkup=Checkup(settings, health, database, store, trail, work.endpoints, work.details),
     )
 
 
@@ -206,6 +210,7 @@ def build_work(
         endpoints=endpoints,
         acceptance=acceptance,
         jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
+        details=JobDetails(database, clock),
         actions=actions,
         dead_letters=DeadLetters(database, clock, changes, quotas, acceptance.leave_room),
         files=files,

@@ -1,11 +1,11 @@
-"""/portal/: the overview, and everybody's jobs."""
+"""/portal/: the overview: what runs, what waits, and what it costs; and /portal/health."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,8 +23,15 @@ def overview(
     request: Request, caller: Annotated[Caller, Depends(require("account.read"))], services: ServicesOf
 ) -> Response:
     """What there is to see, as far as the caller may see it."""
-    jobs, _ = services.work.jobs.listed(caller, limit=10)
+    jobs, _ = services.work.jobs.listed(caller, limit=8)
     values: dict[str, Any] = {"jobs": jobs, "users": None, "endpoints": [], "models": None, "trail": []}
+    values |= {"load": None, "costs": None, "active": [], "owners": {}}
+    if caller.may("portal.view"):
+        values |= {"load": services.work.details.load(), "costs": services.costs.read()}
+    if caller.may("jobs.read_all"):
+        active, _ = services.work.jobs.listed(caller, state="active", limit=12, everybody=True)
+        owners = services.identity.owners_of(each.id for each in active)
+        values |= {"active": active, "owners": owners}
     if caller.may("users.manage"):
         values["users"] = Counter(
             "disabled" if each.disabled else main_role(each.roles) for each in services.identity.users()
@@ -40,14 +47,9 @@ def overview(
     return page(request, "overview.html", **values)
 
 
-@router.get("/jobs")
-def jobs(
-    request: Request,
-    caller: Annotated[Caller, Depends(require("jobs.read_all"))],
-    services: ServicesOf,
-    cursor: Annotated[str | None, Query(max_length=32)] = None,
+@router.get("/health")
+def health(
+    request: Request, _caller: Annotated[Caller, Depends(require("portal.view"))], services: ServicesOf
 ) -> Response:
-    """Everybody's jobs, without their pictures and prompts."""
-    found, following = services.work.jobs.listed(caller, cursor=cursor, limit=50, everybody=True)
-    owners = services.identity.owners_of(each.id for each in found)
-    return page(request, "jobs.html", jobs=found, owners=owners, following=following)
+    """Everything the studio leans on: whether it works, and what to do where it does not."""
+    return page(request, "health.html", report=services.checkup.report())

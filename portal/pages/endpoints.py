@@ -18,11 +18,13 @@ router = APIRouter(prefix="/portal/endpoints", include_in_schema=False)
 ServicesOf = Annotated[Services, Depends(services_of)]
 Keeper = Annotated[Caller, Depends(require("endpoints.manage"))]
 Number = Annotated[int, Form(ge=0, le=10_000)]
+Optional = Annotated[str, Form(pattern=r"^\s*[0-9]{0,5}\s*$")]
 
 DONE = {
     "created": "The endpoint was created. Its worker starts, unless it may sleep until there is work.",
     "changed": "The endpoint was changed. Running work was not interrupted.",
     "deleted": "The endpoint is gone. What waited for it goes to any other.",
+    "leaving": "The endpoint is being deleted: it goes once its workers have stopped.",
 }
 
 
@@ -43,6 +45,9 @@ def put(
     slots: Number = 8,
     idle_seconds: Annotated[float, Form(ge=0, le=10**7, allow_inf_nan=False)] = 600.0,
     threads: Number = 1,
+    target: Optional = "",
+    instance_type: Annotated[str, Form(max_length=60)] = "",
+    price_hour: Annotated[float, Form(ge=0, le=100_000, allow_inf_nan=False)] = 0.0,
     what: Annotated[str, Form(max_length=16)] = "created",
 ) -> Response:
     """Create an endpoint, change its numbers, or take it away; or say why not."""
@@ -52,11 +57,15 @@ def put(
         "slots": slots,
         "idle_seconds": idle_seconds,
         "threads": threads,
+        "target": int(target) if target.strip() else None,
+        "instance_type": instance_type,
+        "price_hour": price_hour,
     }
     kept = services.work.endpoints
     try:
         if what == "deleted":
             kept.delete(caller, name)
+            what = "leaving" if any(each.spec.name == name for each in kept.listed()) else what
         elif what == "changed":
             kept.update(caller, name, numbers)
         else:
@@ -70,6 +79,7 @@ def put(
 
 def _page(request: Request, services: Services, status_code: int = 200, **values: str) -> Response:
     shown = {"said": "", "wrong": "", **values}
+    costs = {each.name: each for each in services.costs.read().endpoints}
     names = {each.model.blob_sha256: each.model.name for each in services.work.desk.records()}
     return page(
         request,
@@ -77,6 +87,8 @@ def _page(request: Request, services: Services, status_code: int = 200, **values
         status_code,
         endpoints=services.work.endpoints.listed(),
         fresh=EndpointSpec(""),
+        offers=services.work.endpoints.offers(),
+        costs=costs,
         models=names,
         **shown,
     )

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from atelier.contract.errors import AtelierError, NotAuthenticated, NotFound
+from atelier.contract.timeline import PHASES
 from portal.api.arrival import arrived
 from portal.api.gate import CSP
 
@@ -99,6 +100,24 @@ def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else "never"
 
 
+def duration(seconds: float | None) -> str:
+    """Seconds as people read them: "0.4 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+
+
+def money(amount: float) -> str:
+    """An amount in the studio's own currency."""
+    return f"{amount:,.2f}" if not 0 < amount < 0.01 else "< 0.01"
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """Counts as a phrase: "1 admin, 3 designer"."""
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
@@ -110,6 +129,9 @@ def _environment() -> Environment:
         loader=PackageLoader("portal.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["moment"] = moment
+    environment.filters["duration"] = duration
+    environment.filters["money"] = money
+    environment.globals["phases"] = PHASES
     environment.globals["static"] = static_url
     environment.globals["counted"] = counted
     return environment

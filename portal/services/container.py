@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.services.access import AccessRules
+from portal.services.checkup import Checkup
 from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
 from portal.services.departures import Departures
@@ -59,6 +60,7 @@ class Services:
     metrics: Metrics
     costs: CostBook
     health: Health
+    checkup: Checkup
 
     def start(self) -> None:
         """Begin what runs beside the requests."""

@@ -5,6 +5,7 @@ what they cost.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -39,6 +40,7 @@ class EndpointWatch:
         self._fleet = fleet
         self._clock = clock
         self._changes = changes
+        self._looking = threading.Lock()
         self._measured: float | None = None
         self._given: dict[str, EndpointSpec] = {}
         """What this process gave to the fleet last: another one, or a command, may have changed a row."""
@@ -58,24 +60,10 @@ class EndpointWatch:
         """Bring the rows up to what the fleet and the workers say, and tell the fleet the demand; wake the
         dispatcher where that makes room. `finish` ends the deletion of an endpoint whose workers are gone.
         """
-        changed = False
-        for name, (spec, row) in self._rows().items():
-            status = self._fleet.describe(name)
-            if row.state is EndpointState.DELETING:
-                if status.state is EndpointState.DELETED:
-                    finish(name)
-                elif status.state is not EndpointState.DELETING:
-                    self._fleet.delete(name)
-                continue
-            if status.state is EndpointState.DELETED or self._given.get(name) != spec:
-                self.tell(spec)
-                continue
-            instances = self._instances(name)
-            if status != row or self._differs(name, instances):
-                self.note(name, status, instances)
-                changed = True
-        self._publish_demand()
-        self._measure()
+        with self._looking:
+            changed = self._look(finish)
+            self._publish_demand()
+            self._measure()
         if changed:
             self._changes.notify(WORK)
 
@@ -98,6 +86,26 @@ class EndpointWatch:
                 )
                 for each in instances.values()
             )
+
+    def _look(self, finish: Callable[[str], None]) -> bool:
+        """Whether something had changed."""
+        changed = False
+        for name, (spec, row) in self._rows().items():
+            status = self._fleet.describe(name)
+            if row.state is EndpointState.DELETING:
+                if status.state is EndpointState.DELETED:
+                    finish(name)
+                elif status.state is not EndpointState.DELETING:
+                    self._fleet.delete(name)
+                continue
+            if status.state is EndpointState.DELETED or self._given.get(name) != spec:
+                self.tell(spec)
+                continue
+            instances = self._instances(name)
+            if status != row or self._differs(name, instances):
+                self.note(name, status, instances)
+                changed = True
+        return changed
 
     def _rows(self) -> dict[str, tuple[EndpointSpec, EndpointStatus]]:
         with self._database.reading() as session:
@@ -135,15 +143,15 @@ class EndpointWatch:
         """Write down for how long instances ran since the last look, by endpoint and day, and what that
         cost.
         """
-        now, before = self._clock.now(), self._measured
-        self._measured = now
-        if before is None or not 0 < now - before <= LONGEST_MEASURE:
+        now, passed, before = self._clock.now(), self._clock.monotonic(), self._measured
+        self._measured = passed
+        if before is None or not 0 < passed - before <= LONGEST_MEASURE:
             return
         with self._database.session() as session:
             rows = session.scalars(select(Endpoint).where(Endpoint.instances + Endpoint.leaving > 0))
             running = [(row.name, row.instances + row.leaving, row.price_hour) for row in rows]
             for name, instances, price in running:
-                seconds = (now - before) * instances
+                seconds = (passed - before) * instances
                 usage = session.get(EndpointUsage, (name, day_of(now)), with_for_update=True)
                 if usage is None:
                     usage = EndpointUsage(endpoint=name, day=day_of(now), seconds=0.0, cost=0.0)

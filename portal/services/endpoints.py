@@ -117,7 +117,11 @@ class Endpoints:
         """Change some numbers of an endpoint. Raises NotFound, InvalidRequest."""
         with self._database.session() as session:
             row = _kept(session, name)
-            spec = self._settled(EndpointSpec(**{**vars(specification(row)), **changed, "name": name}))
+            before = specification(row)
+            if before.instance_type and changed.get("instance_type") == "":
+                brought = {key: value for key, value in before.options.items() if key != "device"}
+                before = replace(before, options=brought)
+            spec = self._settled(EndpointSpec(**{**vars(before), **changed, "name": name}))
             _write(row, spec)
             audit.record(session, actor, "endpoint.update", f"endpoint:{name}", details=dict(changed))
         self._watch.tell(spec)

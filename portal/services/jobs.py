@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
@@ -14,6 +14,7 @@ from atelier.contract.jobs import JobState, JobView, PartState, PictureView, Pro
 from atelier.contract.timeline import PHASES
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
+from portal.db.identity import User
 from portal.db.work import Job, Part, Picture
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services.callers import Caller
@@ -60,9 +61,11 @@ class Jobs:
         limit: int = 50,
         cursor: str | None = None,
         everybody: bool = False,
+        owner: str | None = None,
+        endpoint: str | None = None,
     ) -> tuple[list[JobView], str | None]:
         """The newest jobs first, and the cursor of the next page. `state` is a state or "active" (not yet
-        final).
+        final), `owner` a user's name, `endpoint` one that was asked for or did some of it.
 
         `everybody` needs jobs.read_all and shows others' jobs without their pictures.
         """
@@ -75,6 +78,7 @@ class Jobs:
             query = query.where(Job.owner_id == caller.user_id)
         if state is not None:
             query = query.where(Job.state.in_(_states(state)))
+        query = query.where(*_of(owner, endpoint))
         with self._database.reading() as session:
             if cursor is not None:
                 last = session.get(Job, cursor)
@@ -271,6 +275,18 @@ def _states(wanted: str) -> tuple[str, ...]:
     if wanted not in {each.value for each in JobState}:
         raise InvalidRequest(f"There is no job state {wanted[:40]!r}. Known: active, {', '.join(JobState)}.")
     return (wanted,)
+
+
+def _of(owner: str | None, endpoint: str | None) -> list[ColumnElement[bool]]:
+    """What a job fulfils whose owner has that name, and some of which is that endpoint's."""
+    wanted: list[ColumnElement[bool]] = []
+    if owner:
+        named = select(User.id).where(func.lower(User.username) == owner.lower())
+        wanted.append(Job.owner_id == named.scalar_subquery())
+    if endpoint:
+        there = select(Part.id).where(Part.job_id == Job.id, Part.endpoint == endpoint)
+        wanted.append((Job.endpoint == endpoint) | there.exists())
+    return wanted
 
 
 def _owns(caller: Caller, job: Job) -> bool:

@@ -12,6 +12,7 @@ from portal.services.dead_letters import DeadLetters
 from portal.services.dispatch_loop import DispatchLoop
 from portal.services.endpoints import Endpoints
 from portal.services.files import Files
+from portal.services.job_details import JobDetails
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
 from portal.services.measures import Measures
@@ -34,6 +35,7 @@ class Work:
     endpoints: Endpoints
     acceptance: Acceptance
     jobs: Jobs
+    details: JobDetails
     actions: Actions
     dead_letters: DeadLetters
     files: Files

@@ -11,11 +11,15 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from atelier.contract.jobs import PartState
 from portal.app import create_app
 from portal.domain.quotas import Quota
 from portal.services import audit
+from portal.services.callers import Caller
 from portal.services.permissions import ROLES
+from portal.services.ports import EndpointState, EndpointStatus, Submission
 from tests.jobs_studio import Studio
+from tests.waiting import eventually
 
 PASSWORD, OTHER = "a long enough password", "another long password"
 ORIGIN = "http://127.0.0.1:8000"
@@ -27,7 +31,7 @@ class Desk:
     """root, an administrator, at the portal's pages; ann is a designer."""
 
     def __init__(self, studio: Studio, client: TestClient) -> None:
-        self.services, self.client = studio.services, client
+        self.studio, self.services, self.client = studio, studio.services, client
         for name, role in (("root", "admin"), ("ann", "designer")):
             studio.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
         self.log_in("root")
@@ -50,6 +54,22 @@ class Desk:
 
     def id_of(self, name: str) -> str:
         return next(each.id for each in self.services.identity.users() if each.username == name)
+
+    def job_of(self, name: str, sent: int = 1, **payload: Any) -> str:
+        """A job of somebody's, `sent` parts of which are at work: the portal's threads send them."""
+        self.services.work.endpoints.observe()
+        caller = Caller(self.id_of(name), name, ("designer",), ROLES["designer"])
+        job_id, fleet = self.studio.submit(caller, **payload), self.studio.fleet
+
+        def parts() -> list[Submission]:
+            return [each for each in fleet.submissions if each.job == job_id]
+
+        eventually(lambda: len(parts()) == sent, within=60)
+        for each in parts():
+            fleet.progress(each, 1, step=4)
+        states = [PartState.RUNNING] * sent
+        eventually(lambda: [p.state for p in self.studio.parts(job_id)][:sent] == states, within=60)
+        return job_id
 
     def roles_of(self, name: str) -> tuple[str, ...]:
         return next(each.roles for each in self.services.identity.users() if each.username == name)
@@ -242,3 +262,94 @@ def test_a_setting_that_cannot_be_kept_is_said(
     desk: Desk, form: dict[str, str], status: int, said: str
 ) -> None:
     assert said in desk.post("settings", status, **form)
+
+
+def test_the_overview_says_what_runs_waits_and_costs_and_a_designer_sees_their_own(desk: Desk) -> None:
+    desk.services.work.endpoints.update(audit.SYSTEM, "local", {"price_hour": 1.8, "slots": 1})
+    desk.studio.fleet.statuses["local"] = EndpointStatus(EndpointState.IN_SERVICE, 2, "", 2)
+    job = desk.job_of("ann", sent=2, n_iter=3)
+    desk.studio.clock.advance(20)
+    desk.services.work.endpoints.observe()
+    shown = desk.get("")
+    tiles = dict(re.findall(r'muted">([^<]+)</span><strong>([^<]+)', shown))
+    assert (tiles["In work"], tiles["Waiting"], tiles["Workers"]) == ("2", "1", "2")
+    assert (tiles["Costs now"], tiles["Today"]) == ("3.60", "0.02")
+    assert f"/portal/jobs/{job}" in shown and "nobody (idle)" in shown and "in service" in shown
+    desk.log_in("ann")
+    shown = desk.get("")
+    assert "Costs now" not in shown and "Stop" not in shown and job in shown
+
+
+def test_jobs_are_found_by_state_user_and_endpoint_and_each_tells_its_way(desk: Desk) -> None:
+    job = desk.job_of("ann")
+    for found in ("jobs?user=ANN", "jobs?state=running&endpoint=local", "jobs?state=active"):
+        assert f"/portal/jobs/{job}" in desk.get(found)
+    for missed in ("jobs?user=root", "jobs?state=failed", "jobs?endpoint=none", "mine"):
+        assert job not in desk.get(missed)
+    shown = desk.get(f"jobs/{job}")
+    assert "text-to-image of ann" in shown and "Skip" in shown and "first.safetensors" in shown
+    assert desk.client.get("/portal/jobs/none").status_code == 404
+    desk.log_in("ann")
+    assert job in desk.get("mine?state=active") and "ann" in desk.get(f"jobs/{job}")
+
+
+def test_a_job_is_stopped_on_the_page_it_was_seen_on_and_anothers_is_not_there(desk: Desk) -> None:
+    job = desk.job_of("ann")
+    back = "/portal/jobs?state=active"
+    assert "finished pictures are kept" in desk.post(f"jobs/{job}", what="stop_now", back=back)
+    [sent] = desk.studio.fleet.submissions
+    assert '"stop_now"' in desk.studio.store.get(f"jobs/{job}/{sent.part}/control.json").decode()
+    elsewhere = desk.client.post(
+        f"/portal/jobs/{job}",
+        data={"what": "cancel", "back": "//evil.example"},
+        headers=SAME,
+        follow_redirects=False,
+    )
+    assert elsewhere.headers["location"].startswith(f"/portal/jobs/{job}?")
+    assert "nothing that can be done" in desk.post(f"jobs/{job}", 422, what="dance")
+    mine = desk.job_of("root")
+    desk.log_in("ann")
+    desk.post(f"jobs/{mine}", 404, what="cancel")
+    assert desk.client.get(f"/portal/jobs/{mine}").status_code == 404
+
+
+def test_health_names_what_is_wrong_and_what_to_do(desk: Desk) -> None:
+    desk.studio.fleet.statuses["local"] = EndpointStatus(EndpointState.FAILED, 0, "no GPU today")
+    desk.job_of("ann", sent=0)
+    desk.studio.clock.advance(1200)
+    shown = desk.get("health")
+    assert "Something is wrong." in shown and "no GPU today" in shown
+    assert "the oldest for 20 minutes" in shown and "Let an endpoint have more instances" in shown
+    assert "Written, read and deleted" in shown and "entries are what was written" in shown
+    assert "hypernetwork" in shown and "Contract with workers" in shown
+    with desk.studio.database.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER audit_entries_no_update")
+        connection.exec_driver_sql("UPDATE audit_entries SET actor_name = 'eve' WHERE id = 2")
+    assert "Entry 2 is not what was written." in desk.get("health")
+
+
+def test_an_endpoints_page_tells_its_state_kinds_cost_and_last_error(desk: Desk) -> None:
+    assert "8 processor threads and a GPU" in desk.get("endpoints")
+    made = desk.post("endpoints", name="big", instance_type="large", target="4", price_hour="1.5")
+    assert "was created" in made
+    spec = desk.services.work.endpoints.get("big").spec
+    assert (spec.threads, spec.target, spec.price_hour) == (8, 4, 1.5)
+    desk.studio.fleet.statuses["big"] = EndpointStatus(EndpointState.IN_SERVICE, 1, "", 3)
+    desk.studio.fleet.statuses["local"] = EndpointStatus(EndpointState.FAILED, 0, "it fell over")
+    desk.services.work.endpoints.observe()
+    shown = desk.get("endpoints")
+    assert "1 of 3 workers serve" in shown and "it fell over" in shown and "1.50 an hour now" in shown
+    free = desk.post("endpoints", name="big", what="changed", instance_type="", threads="2")
+    assert "was changed" in free and desk.services.work.endpoints.get("big").spec.options == {}
+    assert "no instances of the kind" in desk.post("endpoints", 422, name="x", instance_type="huge")
+
+
+def test_no_page_has_a_script_style_or_handler_of_its_own(desk: Desk) -> None:
+    job = desk.job_of("ann")
+    pages = re.findall(r'<a href="/portal/([a-z]+)"', desk.get(""))
+    for name in ("", f"jobs/{job}", *pages):
+        text = desk.get(name)
+        assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=|javascript:|hx-on", text) == [], (
+            name
+        )
+        assert text.count("<main") == 1 and 'href="#main"' in text

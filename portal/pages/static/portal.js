@@ -1,8 +1,10 @@
-// The pages work without this: it only shows the password, warns of Caps Lock, and asks before what cannot be undone.
+// The pages work without this: it shows the password, warns of Caps Lock, asks before what cannot be undone, uploads models.
 "use strict";
 
 // Within the web UI the page stands in a frame, whose dialog has the way to the other pages.
 if (window.self !== window.top) document.documentElement.classList.add("framed");
+
+document.querySelector(".bar [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 for (const box of document.querySelectorAll("[data-reveals]")) {
   const field = box.form.elements[box.dataset.reveals];
@@ -21,11 +23,32 @@ for (const field of document.querySelectorAll("[data-copies]")) {
   field.select();
 }
 
-for (const form of document.querySelectorAll("form[data-asks]")) {
-  form.addEventListener("submit", (event) => {
-    if (!window.confirm(form.dataset.asks)) event.preventDefault();
-  });
-}
+// Before what cannot be undone; first of all listeners, so that nothing is sent where somebody says no.
+document.addEventListener("submit", (event) => {
+  const asks = event.submitter?.dataset.asks ?? event.target.dataset.asks;
+  if (asks && !window.confirm(asks)) {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+}, true);
+
+// Parts of a page that keep up with the studio (htmx): a login that ended, a refusal, and a portal that is away.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  document.body.classList.remove("stale");
+  if (new URL(detail.xhr.responseURL || window.location.href).pathname === "/portal/login") {
+    detail.shouldSwap = false;
+    window.location.reload();
+  } else if (detail.xhr.status >= 400 && detail.requestConfig.verb !== "get") {
+    const answer = new DOMParser().parseFromString(detail.xhr.responseText, "text/html");
+    const said = answer.querySelector('[role="alert"]')?.textContent ?? `The portal answered ${detail.xhr.status}. Try again.`;
+    const notice = document.createElement("p");
+    notice.className = "notice bad";
+    notice.setAttribute("role", "alert");
+    notice.textContent = said;
+    document.querySelector("main header")?.after(notice);
+  }
+});
+for (const lost of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(lost, () => document.body.classList.add("stale"));
 
 // A model file goes as the body of one request, so that its progress can be shown and it can be taken back.
 for (const form of document.querySelectorAll("form[data-upload]")) {
