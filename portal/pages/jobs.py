@@ -26,7 +26,12 @@ DONE = {
     "stop_now": "The job stops; finished pictures are kept.",
     "skip": "The picture that is being made is skipped.",
     "cancel": "The job is cancelled, and its pictures are discarded.",
+    "raise": "What waits of it is taken before the owner's other jobs of a lower priority.",
+    "lower": "What waits of it is taken after the owner's other jobs.",
+    "retry": "What was given up is tried again, in a job of its own.",
 }
+STEPS = {"raise": 10, "lower": -10}
+MOST_PRIORITY = 100
 PAGE = 50
 
 
@@ -100,9 +105,18 @@ def act(
 
 
 def _do(caller: Caller, services: Services, job_id: str, what: str, request: Request) -> None:
-    if what not in {each.value for each in Action}:
+    actions, origin = services.work.actions, arrived(request).origin
+    if what in STEPS:
+        wanted = services.work.jobs.get(caller, job_id).priority + STEPS[what]
+        priority = max(-MOST_PRIORITY, min(MOST_PRIORITY, wanted))
+        actions.prioritise(caller, job_id, priority, origin=origin)
+    elif what == "retry":
+        if not services.work.dead_letters.retry_job(caller, job_id):
+            raise InvalidRequest("Nothing of this job was given up, so there is nothing to try again.")
+    elif what in {each.value for each in Action}:
+        actions.act(caller, job_id, Action(what), origin=origin)
+    else:
         raise InvalidRequest("That is nothing that can be done to a job.")
-    services.work.actions.act(caller, job_id, Action(what), origin=arrived(request).origin)
 
 
 def _list(

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from atelier.contract.jobs import PartState
 from portal.app import create_app
+from portal.db.work import Job, Part
 from portal.domain.quotas import Quota
 from portal.services import audit
 from portal.services.callers import Caller
@@ -353,3 +354,24 @@ def test_no_page_has_a_script_style_or_handler_of_its_own(desk: Desk) -> None:
             name
         )
         assert text.count("<main") == 1 and 'href="#main"' in text
+
+
+def test_ones_own_job_gets_another_priority_and_a_dead_letter_another_try(desk: Desk) -> None:
+    job = desk.job_of("ann")
+    assert "nothing to try again" in desk.post(f"jobs/{job}", 422, what="retry")
+    desk.post(f"jobs/{job}", 404, what="raise")
+    desk.log_in("ann")
+    assert "before the owner" in desk.post(f"jobs/{job}", what="raise", back="/portal/mine")
+    assert "priority 10" in desk.get("mine")
+    desk.post(f"jobs/{job}", what="lower")
+    desk.post(f"jobs/{job}", what="lower")
+    assert "priority -10" in desk.get("mine")
+    [part] = desk.studio.parts(job)
+    letter = {"code": "worker_unavailable", "message": "gone", "retryable": True}
+    with desk.studio.database.session() as session:
+        row = session.get_one(Part, part.id)
+        row.state, row.error, row.died = "failed", letter, desk.studio.clock.now()
+        session.get_one(Job, job).state = "failed"
+    assert "Try again what was given up" in desk.get(f"jobs/{job}")
+    assert "in a job of its own" in desk.post(f"jobs/{job}", what="retry")
+    assert len(re.findall(r'<td><a href="/portal/jobs/', desk.get("mine"))) == 2
