@@ -62,7 +62,10 @@ class JobRequest(BaseModel):
 
 
 class ProgressView(Frozen):
-    """How far a job is. fraction 0..1; eta_s in seconds, None where nothing is known."""
+    """How far a job is. fraction 0..1. `phase` is queued, waking (a worker is being started), loading (its
+    worker loads the model, which `note` names), encoding, steps, decoding or storing. eta_s is seconds until
+    all is done, from what like parts took; None where none were measured.
+    """
 
     fraction: float = 0.0
     phase: str = "queued"

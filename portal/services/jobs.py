@@ -18,17 +18,16 @@ from portal.db.identity import User
 from portal.db.work import Job, Part, Picture
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services.callers import Caller
+from portal.services.estimates import Estimates
 from portal.services.grids import Grids
-from portal.services.job_queue import Queue
 from portal.services.ports import Clock
 from portal.services.progress import ProgressBoard, Seen
+from portal.services.waiting import Outlook, Waiting, told
 
 ACTIVE = "active"
 MOST_LISTED = 200
 _PROGRESS_VERSIONS = 100_000
 """Room for progress between two versions of a job's row, so that a view's version always grows."""
-_MEASURABLE = 0.03
-"""Below this fraction an estimate of the rest is a guess, and is not shown."""
 
 
 class Jobs:
@@ -42,6 +41,7 @@ class Jobs:
         self._clock = clock
         self._board = board
         self._grids = grids
+        self._estimates = Estimates(clock)
 
     def get(self, caller: Caller, job_id: str) -> JobView:
         """One job; a final one with its grids. Raises NotFound."""
@@ -145,11 +145,9 @@ class Jobs:
         pictures: dict[str, list[Picture]] = {each: [] for each in ids}
         for row in session.scalars(select(Picture).where(Picture.job_id.in_(ids)).order_by(Picture.index)):
             pictures[row.job_id].append(row)
-        queue = None
-        if any(job.state == JobState.QUEUED for job in jobs):
-            queue = Queue.of(session)
+        outlook = Outlook.of(session, self._estimates, jobs)
         return [
-            self._view(job, parts[job.id], pictures[job.id], queue, pictures_too=_owns(caller, job))
+            self._view(job, parts[job.id], pictures[job.id], outlook, pictures_too=_owns(caller, job))
             for job in jobs
         ]
 
@@ -158,7 +156,7 @@ class Jobs:
         job: Job,
         parts: Sequence[Part],
         rows: Sequence[Picture],
-        queue: Queue | None,
+        outlook: Outlook,
         *,
         pictures_too: bool,
     ) -> JobView:
@@ -166,7 +164,10 @@ class Jobs:
         seen = {} if state.final else {part.id: self._seen(part) for part in parts if part.state in _FLYING}
         if state in (JobState.QUEUED, JobState.WAKING) and any(each.state for each in seen.values()):
             state = JobState.RUNNING  # its worker says so; the row follows within a moment
-        position = queue.position(job) if queue is not None and state is JobState.QUEUED else None
+        elif state is JobState.QUEUED and any(outlook.waking(part, seen.get(part.id)) for part in parts):
+            state = JobState.WAKING
+        position = outlook.queue.position(job.id) if state is JobState.QUEUED else None
+        now = None if state.final else told(job, state, parts, seen, outlook, self._clock.now())
         return JobView(
             id=job.id,
             task=job.task,
@@ -176,9 +177,7 @@ class Jobs:
             model=job.model,
             priority=job.priority,
             queue_position=position,
-            progress=self._progress(
-                job.id, state, parts, seen, position, sum(row.index >= 0 for row in rows)
-            ),
+            progress=_progress(job.id, state, parts, seen, now, sum(row.index >= 0 for row in rows)),
             pictures=tuple(_picture_view(row, job) for row in rows) if pictures_too else (),
             info=_info(job, rows) if pictures_too else {},
             error=job.error,
@@ -190,60 +189,45 @@ class Jobs:
     def _seen(self, part: Part) -> Seen:
         return self._board.latest(part.job_id, part.id, part.attempt)
 
-    def _progress(
-        self,
-        job_id: str,
-        state: JobState,
-        parts: Sequence[Part],
-        seen: dict[str, Seen],
-        position: int | None,
-        done: int,
-    ) -> ProgressView:
-        pictures = sum(len(part.resolved["seeds"]) for part in parts)
-        steps = sum(_steps(part) for part in parts)
-        if state.final:
-            return ProgressView(
-                fraction=1.0,
-                phase=state.value,
-                step=steps,
-                steps=steps,
-                pictures_done=done,
-                pictures=pictures,
-            )
-        newest = max(
-            (each for each in seen.values() if each.state),
-            key=lambda each: each.state.at if each.state else 0,
-            default=None,
-        )
-        fractions = [
-            1.0 if PartState(part.state).final else seen[part.id].fraction if part.id in seen else 0.0
-            for part in parts
-        ]
-        fraction = sum(fractions) / len(fractions)
-        running = newest.state if newest else None
-        made = sum(round(share * _steps(part)) for share, part in zip(fractions, parts, strict=True))
-        preview = next(
-            (each.state.preview for each in seen.values() if each.state and each.state.preview is not None),
-            None,
-        )
-        return ProgressView(
-            fraction=fraction,
-            phase=running.phase if running else state.value,
-            step=made,
-            steps=steps,
-            pictures_done=done + sum(each.state.pictures_done for each in seen.values() if each.state),
-            pictures=pictures,
-            eta_s=self._eta(newest, fraction),
-            preview_url=None if preview is None else f"/api/v1/jobs/{job_id}/preview/{preview}",
-            note=_note(state, position),
-        )
 
-    def _eta(self, newest: Seen | None, fraction: float) -> float | None:
-        """Seconds left, from how long what is done has taken; None where nothing has been measured."""
-        if newest is None or fraction < _MEASURABLE:
-            return None
-        elapsed = self._clock.now() - min(newest.begun, self._clock.now())
-        return round(elapsed * (1.0 - fraction) / fraction, 1) if elapsed > 0 else None
+def _progress(
+    job_id: str,
+    state: JobState,
+    parts: Sequence[Part],
+    seen: dict[str, Seen],
+    now: Waiting | None,
+    done: int,
+) -> ProgressView:
+    """How far a job is; `now` is what it does, None where it is final."""
+    pictures = sum(len(part.resolved["seeds"]) for part in parts)
+    steps = sum(_steps(part) for part in parts)
+    if now is None:
+        return ProgressView(
+            fraction=1.0,
+            phase=state.value,
+            step=steps,
+            steps=steps,
+            pictures_done=done,
+            pictures=pictures,
+        )
+    fractions = [
+        1.0 if PartState(part.state).final else seen[part.id].fraction if part.id in seen else 0.0
+        for part in parts
+    ]
+    made = sum(round(share * _steps(part)) for share, part in zip(fractions, parts, strict=True))
+    running = [each.state for each in seen.values() if each.state]
+    preview = next((each.preview for each in running if each.preview is not None), None)
+    return ProgressView(
+        fraction=sum(fractions) / len(fractions),
+        phase=now.phase,
+        step=made,
+        steps=steps,
+        pictures_done=done + sum(each.pictures_done for each in running),
+        pictures=pictures,
+        eta_s=now.eta_s,
+        preview_url=None if preview is None else f"/api/v1/jobs/{job_id}/preview/{preview}",
+        note=now.note,
+    )
 
 
 _FLYING = (PartState.DISPATCHED.value, PartState.RUNNING.value)
@@ -320,14 +304,6 @@ def _picture_view(row: Picture, job: Job) -> PictureView:
         grid=row.index < 0,
         shown=row.index < 0 or job.arrangement.get("lone_pictures", True),
     )
-
-
-def _note(state: JobState, position: int | None) -> str:
-    if state is JobState.WAKING:
-        return "A worker is being started; that takes a moment longer than usual."
-    if state is JobState.QUEUED and position and position > 1:
-        return f"Waiting: {position - 1} in front."
-    return ""
 
 
 def _timeline(parts: Sequence[Part]) -> dict[str, float]:

@@ -17,6 +17,9 @@ from portal.services.ports import Clock
 FRESH_SECONDS = 0.3
 """A snapshot younger than this is not read again."""
 
+MEASURABLE = 0.03
+"""Below this share of the whole an estimate of the rest is a guess."""
+
 REMEMBERED = 2_000
 """Parts a board knows at most: a process that does not dispatch never hears that one has ended."""
 
@@ -33,6 +36,8 @@ class Seen:
     state: ProgressState | None = None
     begun: float = 0.0
     checked: float = 0.0
+    stepped: tuple[float, float] | None = None
+    """When its first step was seen, and how far it was then."""
 
     @property
     def fraction(self) -> float:
@@ -40,6 +45,16 @@ class Seen:
         if self.state is None or not self.state.steps:
             return 0.0
         return 0.95 * min(1.0, self.state.step / self.state.steps)
+
+    @property
+    def pace(self) -> float | None:
+        """How much of the whole it does in a second, from what was seen of its steps; None before that can be
+        told.
+        """
+        if self.stepped is None:
+            return None
+        seconds, made = self.checked - self.stepped[0], self.fraction - self.stepped[1]
+        return made / seconds if seconds > 0 and made >= MEASURABLE else None
 
 
 class ProgressBoard:
@@ -61,6 +76,8 @@ class ProgressBoard:
         newer = self._read(keys.progress(job, part, attempt), known.etag)
         if newer is not None and (known.state is None or newer[0].seq > known.state.seq):
             known = replace(known, state=newer[0], etag=newer[1], begun=known.begun or now)
+            if known.stepped is None and newer[0].step > 0:
+                known = replace(known, stepped=(now, known.fraction))
         known = replace(known, checked=now)
         with self._lock:
             self._seen[part] = known

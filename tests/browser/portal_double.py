@@ -53,6 +53,8 @@ class Double:
         self.refuse_with: dict[str, Any] | None = None
         self.ended: set[str] = set()
         self.actions: list[tuple[str, str]] = []
+        self.shows: dict[str, Any] = {}
+        """What views say of every job instead, its progress by "progress"."""
         self.models = some_models()
         self.permissions: list[str] = []
         self.styles = {
@@ -134,6 +136,11 @@ class Double:
         job.version += 1
 
     def view(self, job: Job) -> dict[str, Any]:
+        view = self.painted(job)
+        progress = view["progress"] | self.shows.get("progress", {})
+        return view | self.shows | {"progress": progress}
+
+    def painted(self, job: Job) -> dict[str, Any]:
         total = int(job.payload["n_iter"]) * int(job.payload["batch_size"])
         steps = total * int(job.payload["steps"])
         running = job.state == "running"

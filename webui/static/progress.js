@@ -9,11 +9,11 @@ export function percent(view) {
 
 export function wording(view) {
   const { progress = {}, queue_position: place, state } = view;
-  if (state === "queued" && place) return `In queue: ${place}`;
-  if (progress.note) return progress.note;
-  if (state === "queued") return `${WAITING.queued}…`;
-  if (state === "waking") return `${WAITING.waking}…`;
   const eta = progress.eta_s === null || progress.eta_s === undefined ? "" : ` ETA: ${duration(progress.eta_s)}`;
+  if (state === "queued" && place) return `In queue: ${place}${eta}`;
+  if (progress.note) return `${progress.note}${eta}`;
+  if (state === "queued") return `${WAITING.queued}…${eta}`;
+  if (state === "waking") return `${WAITING.waking}…${eta}`;
   const phase = percent(view) === 0 && PHASES[progress.phase] ? ` ${PHASES[progress.phase]}…` : "";
   return `${percent(view)}%${eta}${phase}`;
 }
