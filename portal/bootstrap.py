@@ -12,6 +12,7 @@ from typing import Any
 from atelier import redaction
 from atelier.storage.base import BlobStore
 from atelier.storage.opening import open_store
+from portal.adapters.local import presence
 from portal.adapters.local.clock import SystemClock
 from portal.adapters.local.deferred import DeferredFleet
 from portal.adapters.local.fleet import LocalFleet
@@ -179,7 +180,8 @@ def build_work(
     """Everything about jobs, models and endpoints."""
     board = ProgressBoard(store, clock)
     models = Models(database, store, clock, Intake(store, tasks))
-    endpoints = Endpoints(database, store, fleet, clock, changes, models)
+    leadership = Leadership(database, clock, presence.own_name(), presence.gone)
+    endpoints = Endpoints(database, store, fleet, clock, changes, models, leadership.may_lead)
     measures = Measures()
     completions = Completions(database, store, clock, changes, measures=measures)
     actions = Actions(database, store, clock, changes)
@@ -188,7 +190,7 @@ def build_work(
     uploads = Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes)
     orphans = Orphans(database, store, clock, desk, [uploads])
     loop = DispatchLoop(
-        Leadership(database, clock),
+        leadership,
         Dispatcher(database, store, fleet, clock, changes, completions, job_key, measures),
         Watcher(database, fleet, clock, changes, completions, board),
         completions,

@@ -1,4 +1,4 @@
-"""atelier up, migrate, worker: the processes of the studio."""
+"""atelier up, portal, migrate, worker: the processes of the studio."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> None:
     """Declare the commands."""
     command(commands, "up", _up, "Run the studio on this machine, in the foreground.")
+    command(commands, "portal", _portal, "Run one portal process alone: another one beside those that run.")
     command(commands, "migrate", _migrate, "Bring the database up to this version.")
     worker = command(commands, "worker", _worker, "Run one inference worker, as its container does.")
     worker.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the worker")
@@ -27,6 +28,11 @@ def add_to(commands: Commands) -> None:
 
 def _up(_arguments: argparse.Namespace) -> int:
     return up.run(load())
+
+
+def _portal(_arguments: argparse.Namespace) -> int:
+    """Become the portal: signals reach it directly."""
+    os.execv(sys.executable, [sys.executable, "-m", "portal.app"])  # noqa: S606
 
 
 def _migrate(_arguments: argparse.Namespace) -> int:

@@ -43,35 +43,58 @@ class Leadership:
     """The right to dispatch: a row that one process holds and renews.
 
     Nobody's time of day is trusted for long: the holder counts by its monotonic clock, and so does whoever
-    waits, from the moment at which it saw the row change last.
+    waits, from the moment at which it saw the row change last. `gone` says of a holder that its process has
+    certainly ended: then nobody waits.
     """
 
-    def __init__(self, database: Database, clock: Clock, holder: str | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        holder: str | None = None,
+        gone: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._database = database
         self._clock = clock
-        self._holder = holder or uuid.uuid4().hex
+        self.holder = holder or uuid.uuid4().hex
+        self._gone = gone
+        self._asking = threading.Lock()
+        """Two threads of one process must not take each other for another."""
+        self.elsewhere = False
+        """Whether another process led when this one looked last."""
         self._sure_until = float("-inf")
         self._seen: tuple[str, float] | None = None
         self._unchanged_since = 0.0
 
+    def may_lead(self) -> bool:
+        """Whether no other process led when this one looked last; asks no database."""
+        return not self.elsewhere
+
     def held(self) -> bool:
         """Whether this process leads, taking or renewing the lease where it can."""
+        with self._asking:
+            return self._held()
+
+    def _held(self) -> bool:
         now, passed = self._clock.now(), self._clock.monotonic()
         if passed < self._sure_until - LEASE_SECONDS / 2:
             return True
-        mine = (self._holder, now + LEASE_SECONDS)
+        mine = (self.holder, now + LEASE_SECONDS)
         try:
             with self._database.session() as session:
                 row = session.get(Lease, LEADER, with_for_update=True)
                 if row is None:
                     session.add(Lease(name=LEADER, holder=mine[0], until=mine[1]))
-                elif row.holder == self._holder or self._over(row, now, passed):
+                elif row.holder == self.holder or self._over(row, now, passed):
                     row.holder, row.until = mine
                 else:
+                    self.elsewhere = True
                     return False
         except IntegrityError:
+            self.elsewhere = True
             return False  # somebody else was faster to write the very first lease
         self._seen, self._sure_until = mine, passed + LEASE_SECONDS
+        self.elsewhere = False
         return True
 
     def _over(self, row: Lease, now: float, passed: float) -> bool:
@@ -82,7 +105,8 @@ class Leadership:
         if seen != self._seen:
             self._unchanged_since = passed
         unchanged = passed - self._unchanged_since >= LEASE_SECONDS
-        return row.until == GIVEN_UP or unchanged or (first and row.until < now)
+        ended = row.until == GIVEN_UP or unchanged or (first and row.until < now)
+        return ended or self._gone(row.holder)
 
     @property
     def sure(self) -> bool:
@@ -93,7 +117,7 @@ class Leadership:
         """Let another process lead at once."""
         with self._database.session() as session:
             row = session.get(Lease, LEADER, with_for_update=True)
-            if row is not None and row.holder == self._holder:
+            if row is not None and row.holder == self.holder:
                 row.until = GIVEN_UP
         self._sure_until = float("-inf")
 
@@ -160,6 +184,16 @@ class DispatchLoop:
     def _begin_round(self) -> None:
         self._rounds[threading.current_thread().name] = time.monotonic()
 
+    @property
+    def follows(self) -> bool:
+        """Whether another process dispatches."""
+        return self._leadership.elsewhere
+
+    @property
+    def name(self) -> str:
+        """This process, as the lease names it."""
+        return self._leadership.holder
+
     def start(self) -> None:
         """Begin. Endpoints of the database are given to the fleet first."""
         for name, work in (
@@ -197,7 +231,11 @@ class DispatchLoop:
             while not self._stopping.is_set():
                 self._wake.clear()
                 self._begin_round()
-                if self._guarded(self._leadership.held):
+                leads = self._guarded(self._leadership.held)
+                if leads is False:  # not None: a database that is away makes nobody else the leader
+                    self._guarded(self._endpoints.let_go)
+                    resumed = False
+                elif leads:
                     resumed = resumed or bool(self._guarded(self._resume))
                     if self._guarded(self._dispatcher.dispatch_ready):
                         self._look.set()

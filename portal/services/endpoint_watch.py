@@ -33,7 +33,13 @@ class EndpointWatch:
     """Called by whoever leads, every few seconds."""
 
     def __init__(
-        self, database: Database, store: BlobStore, fleet: Fleet, clock: Clock, changes: Changes
+        self,
+        database: Database,
+        store: BlobStore,
+        fleet: Fleet,
+        clock: Clock,
+        changes: Changes,
+        feeds: Callable[[], bool],
     ) -> None:
         self._database = database
         self._store = store
@@ -41,12 +47,28 @@ class EndpointWatch:
         self._clock = clock
         self._changes = changes
         self._looking = threading.Lock()
+        self._feeds = feeds
         self._measured: float | None = None
         self._given: dict[str, EndpointSpec] = {}
         """What this process gave to the fleet last: another one, or a command, may have changed a row."""
 
+    @property
+    def feeds(self) -> bool:
+        """Whether this process has the workers; if not, the leader sees to what the rows say."""
+        return self._feeds()
+
+    def let_go(self) -> None:
+        """Another process leads: take every endpoint from this one's fleet, without waiting for workers that
+        finish what they are at.
+        """
+        given, self._given = self._given, {}
+        for name in given:
+            threading.Thread(target=self._fleet.delete, args=(name,), name="let-go", daemon=True).start()
+
     def tell(self, spec: EndpointSpec) -> None:
-        """Give an endpoint to the fleet, and note what it says."""
+        """Give an endpoint to the fleet, and note what it says; where another process leads, it will."""
+        if not self._feeds():
+            return
         self._given[spec.name] = spec
         try:
             self._fleet.create(spec)

@@ -5,7 +5,7 @@ rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +81,7 @@ class Endpoints:
         clock: Clock,
         changes: Changes,
         models: Models,
+        feeds: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database
         self._store = store
@@ -88,7 +89,7 @@ class Endpoints:
         self._clock = clock
         self._changes = changes
         self._models = models
-        self._watch = EndpointWatch(database, store, fleet, clock, changes)
+        self._watch = EndpointWatch(database, store, fleet, clock, changes, feeds)
 
     def offers(self) -> tuple[InstanceType, ...]:
         """The kinds of instances there are to choose from."""
@@ -140,9 +141,10 @@ class Endpoints:
             row.state, row.reason = EndpointState.DELETING.value, ""
             _open_to_all(session, name)
             audit.record(session, actor, "endpoint.delete", f"endpoint:{name}")
-        self._fleet.delete(name)
-        if self._fleet.describe(name).state is EndpointState.DELETED:
-            self._finish(name)
+        if self._watch.feeds:
+            self._fleet.delete(name)
+            if self._fleet.describe(name).state is EndpointState.DELETED:
+                self._finish(name)
         self._changes.notify(WORK)
 
     def get(self, name: str, viewer: Caller | None = None) -> EndpointView:
@@ -166,6 +168,10 @@ class Endpoints:
             if view.status.state is not EndpointState.DELETING:
                 self._models.publish(view.spec.name)
                 self._watch.tell(view.spec)
+
+    def let_go(self) -> None:
+        """Another process leads from now on: its fleet has the workers."""
+        self._watch.let_go()
 
     def observe(self) -> None:
         """Bring the rows up to what the fleet and the workers say, and the fleet up to what the rows want."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,58 +11,16 @@ import psutil
 import pytest
 
 from atelier.contract.jobs import JobView
-from atelier.contract.models import ModelKind
-from atelier.processes import Child, spawn
-from portal.bootstrap import build
-from portal.db.migrate import upgrade
-from portal.services import audit
-from portal.services.models import ModelFile
-from portal.services.ports import EndpointSpec
-from portal.settings import load
 from tests.live_portal import PASSWORD, SMALL, LivePortal
+from tests.portal_process import PortalProcess, prepare
 from tests.waiting import eventually
 
 SLOW = {**SMALL, "steps": 60, "width": 128, "height": 128}
 
 
-class PortalProcess:
-    """`python -m portal.app` on a data directory, to be killed and started again."""
-
-    def __init__(self, data_dir: Path, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = data_dir / "portal.log"
-        self._env = {
-            "ATELIER_DATA_DIR": str(data_dir),
-            "ATELIER_PORTAL_PORT": str(port),
-            "ATELIER_WORKER_DEVICE": "cpu",
-            "OMP_NUM_THREADS": "1",
-        }
-        self.child = self.start()
-
-    def start(self) -> Child:
-        """Start it and wait until it answers."""
-        self.child = spawn([sys.executable, "-m", "portal.app"], self._env, log=self._log)
-        eventually(self._ready, within=180, every=0.1, about="the portal did not start")
-        return self.child
-
-    def workers(self) -> list[psutil.Process]:
-        """Its worker processes."""
-        children = psutil.Process(self.child.pid).children(recursive=True)
-        return [each for each in children if "workers.inference.server" in " ".join(each.cmdline())]
-
-    def _ready(self) -> bool:
-        assert self.child.poll() is None, self._log.read_text()[-2000:]
-        return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
-
-
 @pytest.fixture
 def portal(data_dir: Path, checkpoints: list[Path], free_port: int) -> Iterator[PortalProcess]:
-    services = build(load(data_dir=data_dir, roles=("api",)))
-    upgrade(services.database)
-    services.identity.create(audit.SYSTEM, "ann", PASSWORD, "designer")
-    services.work.models.register(audit.SYSTEM, ModelFile(checkpoints[0], ModelKind.CHECKPOINT, link=True))
-    services.work.endpoints.create(audit.SYSTEM, EndpointSpec("local"))
-    services.database.close()
+    prepare(data_dir, checkpoints[0])
     process = PortalProcess(data_dir, free_port)
     yield process
     process.child.stop()
