@@ -83,7 +83,7 @@ class PortalProcess:
     def ready(self) -> bool:
         """Whether it answers. Fails where it has ended."""
         assert self.child.poll() is None, self.log.read_text()[-2000:]
-        return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        return httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200
 
 
 def processes_of(data_dir: Path) -> list[int]:

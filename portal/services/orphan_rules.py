@@ -112,6 +112,7 @@ RULES: Mapping[str, Rule] = {
     "assets/": of_inputs,
     "tasks/": all_of_them,
     "endpoints/": all_of_them,
+    "health/": all_of_them,
     "catalogue/": of_endpoints,
     "control/": of_endpoints,
 }
