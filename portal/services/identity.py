@@ -80,18 +80,16 @@ class Identity:
         does.
         """
         name = username.strip().lower()[:256]
-        if wait := self._throttle.admit(origin.ip, name):
-            log.warning("login throttled for %.0f s, from %s", wait, origin.ip)
-            raise TooManyRequests(
-                f"Too many tries. Wait {_spoken(wait)}, then try again.", detail={"retry_after": round(wait)}
-            )
-        with self._database.reading() as session:
-            user = session.scalars(select(User).where(User.username == name)).one_or_none()
-        right, renewed = self._passwords.verify(password, user.password_hash if user else None)
-        if user is None or not right or user.disabled:
-            self._note_failure(name, origin)
-            raise NotAuthenticated(WRONG)
-        self._throttle.forgive(origin.ip, name)
+        with self._throttle.turn(origin.ip, name) as blocked:
+            _refuse_where_throttled(blocked, origin)
+            with self._database.reading() as session:
+                user = session.scalars(select(User).where(User.username == name)).one_or_none()
+            right, renewed = self._passwords.verify(password, user.password_hash if user else None)
+            if user is None or not right or user.disabled:
+                _refuse_where_throttled(self._throttle.failed(origin.ip, name), origin)
+                self._note_failure(name, origin)
+                raise NotAuthenticated(WRONG)
+            _refuse_where_throttled(self._throttle.succeeded(origin.ip, name), origin)
         if renewed:
             with self._database.session() as session:
                 session.get_one(User, user.id).password_hash = renewed
@@ -246,6 +244,15 @@ class Identity:
         now = self._clock.now()
         audit.record(
             session, actor, action, object, result, subject=subject, origin=origin, details=details, at=now
+        )
+
+
+def _refuse_where_throttled(wait: float, origin: Origin) -> None:
+    """Raise TooManyRequests where there are seconds to wait."""
+    if wait:
+        log.warning("login throttled for %.0f s, from %s", wait, origin.ip)
+        raise TooManyRequests(
+            f"Too many tries. Wait {_spoken(wait)}, then try again.", detail={"retry_after": round(wait)}
         )
 
 

@@ -37,8 +37,8 @@ HOUR, DAY = 3600.0, 86_400.0
 
 
 @pytest.fixture
-def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(database_url, tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     for name, role in (("root", "admin"), ("ann", "designer"), ("bob", "designer")):
         made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
     yield made
@@ -221,8 +221,8 @@ def test_who_cannot_be_deleted_and_who_cannot_inherit(studio: Studio) -> None:
     assert caller(studio, "ann").user_id == ann.user_id
 
 
-def test_over_http_a_guest_comes_in_by_the_link_and_is_logged_in(tmp_path: Path) -> None:
-    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def test_over_http_a_guest_comes_in_by_the_link_and_is_logged_in(studio_url: str, tmp_path: Path) -> None:
+    studio = Studio(studio_url, tmp_path)
     for name, role in (("root", "admin"), ("ann", "designer")):
         studio.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
     with TestClient(create_app(studio.services), base_url="http://127.0.0.1:8000") as client:

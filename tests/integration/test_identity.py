@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -15,6 +18,7 @@ from atelier.contract.errors import (
     InvalidRequest,
     NotAuthenticated,
     NotFound,
+    NotPermitted,
     TooManyRequests,
     UnknownName,
 )
@@ -26,6 +30,7 @@ from portal.db.migrate import upgrade
 from portal.services import audit
 from portal.services.audit import Origin
 from portal.services.identity import Change
+from portal.services.throttle import LoginThrottle
 from portal.settings import load
 from tests.jobs_studio import Studio
 
@@ -35,8 +40,8 @@ ELSEWHERE = Origin("r2", "127.0.0.2", "test")
 
 
 @pytest.fixture
-def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(database_url, tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     for name, role in (("root", "admin"), ("ann", "designer")):
         made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
     yield made
@@ -204,13 +209,111 @@ def test_one_address_may_not_try_many_names(studio: Studio) -> None:
                 studio.services.identity.log_in(f"name{number}", "wrong password", ORIGIN)
 
 
+def at_once(studio: Studio, tries: list[tuple[str, str]]) -> list[str]:
+    """What became of logins that came together, each in a thread of its own."""
+    together = Barrier(len(tries))
+
+    def enter(name: str, password: str) -> str:
+        together.wait(60)
+        try:
+            studio.services.identity.log_in(name, password, ORIGIN)
+        except (NotAuthenticated, TooManyRequests) as error:
+            return error.code
+        return "in"
+
+    with ThreadPoolExecutor(len(tries)) as pool:
+        return list(pool.map(enter, *zip(*tries, strict=True)))
+
+
+def test_many_right_logins_at_once_are_all_let_in(studio: Studio) -> None:
+    assert at_once(studio, [("ann", PASSWORD)] * 12) == ["in"] * 12
+    everybody = [("ann", PASSWORD), ("root", PASSWORD)] * 12
+    assert at_once(studio, everybody) == ["in"] * 24, "successes count for an address no more than for a name"
+
+
+def test_many_guesses_at_once_gain_nothing(studio: Studio) -> None:
+    told = at_once(studio, [("ann", f"wrong password {number}") for number in range(12)])
+    assert sorted(told) == ["not_authenticated"] * 5 + ["too_many_requests"] * 7
+    with pytest.raises(TooManyRequests):
+        studio.services.identity.log_in("ann", PASSWORD, ORIGIN)
+    studio.services.identity.log_in("ann", PASSWORD, ELSEWHERE)
+
+
+def test_a_guess_that_another_replica_verified_meanwhile_is_not_told(studio: Studio) -> None:
+    """Each replica has turns of its own: what is told is settled in the database."""
+    one, other = (LoginThrottle(studio.database, studio.clock) for _ in "ab")
+    with one.turn("::1", "ann") as blocked, other.turn("::1", "ann") as also:
+        assert (blocked, also) == (0.0, 0.0)
+        assert [one.failed("::1", "ann") for _ in range(5)] == [0.0] * 5
+        assert other.failed("::1", "ann") == 60.0
+        assert other.succeeded("::1", "ann") == 60.0, "the right one came too late"
+    studio.clock.advance(60)
+    assert other.succeeded("::1", "ann") == 0.0
+    assert one.failed("::1", "ann") == 0.0
+
+
+def test_a_right_password_in_between_begins_the_count_anew(studio: Studio) -> None:
+    for _ in range(3):
+        for _ in range(4):
+            with pytest.raises(NotAuthenticated):
+                studio.services.identity.log_in("ann", "wrong password", ORIGIN)
+        assert studio.services.identity.log_in("ann", PASSWORD, ORIGIN)[0].username == "ann"
+
+
 def test_an_api_key_works_until_it_is_revoked_and_is_stored_hashed(studio: Studio) -> None:
-    caller = studio.services.credentials.by_password("ann", PASSWORD, ORIGIN)
+    credentials = studio.services.credentials
+    ann = credentials.by_password("ann", PASSWORD, ORIGIN)
+    key, secret = credentials.make_key(ann, "script", None, None, ORIGIN)
+    assert secret not in str(key.__dict__) and key.key_hash == hashlib.sha256(secret.encode()).hexdigest()
+    assert credentials.by_bearer(secret).permissions == ann.permissions
+    assert credentials.by_password("ann", secret, ORIGIN).username == "ann"
+    with pytest.raises(NotAuthenticated):
+        credentials.by_password("root", secret, ORIGIN)
+    root = credentials.by_password("root", PASSWORD, ORIGIN)
     with pytest.raises(NotFound):
-        studio.services.identity.user("nobody")
-    assert caller.username == "ann"
-    assert caller.may("jobs.submit")
-    assert not caller.may("users.manage")
+        credentials.revoke_key(root, key.id, ORIGIN)
+    credentials.revoke_key(ann, key.id, ORIGIN)
+    for use in (
+        lambda: credentials.by_bearer(secret),
+        lambda: credentials.by_password("ann", secret, ORIGIN),
+    ):
+        with pytest.raises(NotAuthenticated, match="revoked"):
+            use()
+    assert credentials.keys_of(ann.user_id) == []
+    assert [each.result for each in (*trail(studio, "key.create"), *trail(studio, "key.revoke"))] == [
+        "done"
+    ] * 2
+
+
+def test_an_api_key_has_its_scopes_and_its_end(studio: Studio) -> None:
+    credentials = studio.services.credentials
+    ann = credentials.by_password("ann", PASSWORD, ORIGIN)
+    until = studio.clock.now() + 3600
+    _, secret = credentials.make_key(ann, "lists", ["models.read"], until, ORIGIN)
+    narrow = credentials.by_bearer(secret)
+    assert (narrow.permissions, narrow.expires_at) == ({"models.read"}, until)
+    with pytest.raises(NotPermitted):
+        credentials.make_key(narrow, "wider", ["jobs.submit"], None, ORIGIN)
+    with pytest.raises(NotPermitted):
+        credentials.make_key(ann, "more", ["users.manage"], None, ORIGIN)
+    for scopes, end in ((["everything"], None), (None, studio.clock.now())):
+        with pytest.raises(InvalidRequest):
+            credentials.make_key(ann, "no", scopes, end, ORIGIN)
+    studio.clock.advance(3600)
+    with pytest.raises(NotAuthenticated, match="expired"):
+        credentials.by_bearer(secret)
+
+
+def test_an_api_key_ends_with_its_owners_standing(studio: Studio) -> None:
+    credentials = studio.services.credentials
+    ann = credentials.by_password("ann", PASSWORD, ORIGIN)
+    _, secret = credentials.make_key(ann, "script", None, None, ORIGIN)
+    studio.services.roles.put(audit.SYSTEM, "looker", "", ["models.read"])
+    studio.services.identity.change(audit.SYSTEM, ann.user_id, Change(roles=["looker"]))
+    assert credentials.by_bearer(secret).permissions == {"models.read"}, "no more than its owner"
+    studio.services.identity.change(audit.SYSTEM, ann.user_id, Change(disabled=True))
+    with pytest.raises(NotAuthenticated):
+        credentials.by_bearer(secret)
 
 
 def test_the_trail_says_who_did_what_and_a_failed_change_leaves_none(studio: Studio) -> None:

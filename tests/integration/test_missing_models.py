@@ -65,8 +65,8 @@ class Linked:
 
 
 @pytest.fixture
-def linked(tmp_path: Path) -> Iterator[Linked]:
-    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def linked(studio_url: str, tmp_path: Path) -> Iterator[Linked]:
+    studio = Studio(studio_url, tmp_path)
     with studio.database.session() as session:
         session.query(Model).delete()
     yield Linked(studio, tmp_path / "models")

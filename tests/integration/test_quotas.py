@@ -24,8 +24,8 @@ USER, TEAM, ROLE, ALL = SubjectKind.USER, SubjectKind.TEAM, SubjectKind.ROLE, Su
 
 
 @pytest.fixture
-def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(database_url, tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     yield made
     made.close()
 
@@ -186,8 +186,10 @@ def test_quotas_are_told_noted_and_go_with_their_subject(studio: Studio) -> None
         limit(studio, pictures_a_day=-1)
 
 
-def test_over_http_who_asks_too_much_is_told_of_what_and_when_there_is_more(tmp_path: Path) -> None:
-    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def test_over_http_who_asks_too_much_is_told_of_what_and_when_there_is_more(
+    studio_url: str, tmp_path: Path
+) -> None:
+    studio = Studio(studio_url, tmp_path)
     password = "a long enough password"
     for name, role in (("root", "admin"), ("ann", "designer")):
         studio.services.identity.create(audit.SYSTEM, name, password, role)

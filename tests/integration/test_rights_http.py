@@ -48,8 +48,8 @@ class Portal:
 
 
 @pytest.fixture
-def portal(tmp_path: Path) -> Iterator[Portal]:
-    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def portal(studio_url: str, tmp_path: Path) -> Iterator[Portal]:
+    studio = Studio(studio_url, tmp_path)
     with TestClient(create_app(studio.services), base_url=ORIGIN, client=("127.0.0.1", 5000)) as client:
         yield Portal(studio, client)
     studio.close()

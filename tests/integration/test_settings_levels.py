@@ -27,8 +27,8 @@ from tests.jobs_studio import PAYLOAD, Studio
 
 
 @pytest.fixture
-def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(database_url, tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     yield made
     made.close()
 

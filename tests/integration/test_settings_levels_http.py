@@ -43,8 +43,8 @@ class Portal:
 
 
 @pytest.fixture
-def portal(tmp_path: Path) -> Iterator[Portal]:
-    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def portal(studio_url: str, tmp_path: Path) -> Iterator[Portal]:
+    studio = Studio(studio_url, tmp_path)
     app = create_app(studio.services)
     with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 5000)) as client:
         yield Portal(studio, client)

@@ -32,8 +32,8 @@ TWO = "name,prompt,negative_prompt\nfog,in fog,\nsun,{prompt} in the sun,night\n
 
 
 @pytest.fixture
-def studio(database_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(database_url, tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     yield made
     made.close()
 

@@ -22,8 +22,8 @@ ORIGIN = "http://127.0.0.1:8000"
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     for name, role in (("root", "admin"), ("ann", "designer")):
         made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
     yield made
@@ -111,16 +111,22 @@ def test_only_who_may_read_the_trail_reads_it(client: TestClient, path: str) -> 
     assert client.get(f"/api/v1/audit{path}", headers=bearer(client, "ann")).status_code == 403
 
 
-def test_a_verification_tells_a_changed_entry(client: TestClient, studio: Studio, tmp_path: Path) -> None:
+def test_a_verification_tells_a_changed_entry(client: TestClient, studio: Studio) -> None:
     root = bearer(client, "root")
     whole = client.get("/api/v1/audit/verify", headers=root).json()
     assert whole["broken"] is None and whole["entries"] == whole["count"] >= 3
     earlier = {"count": whole["count"], "hash": whole["hash"]}
     assert client.get("/api/v1/audit/verify", params=earlier, headers=root).json()["broken"] is None
     assert "The trail holds" in page(client, "?verify=true").text
-    with sqlite3.connect(tmp_path / "atelier.db") as connection:
-        connection.execute("DROP TRIGGER audit_entries_no_update")
-        connection.execute("UPDATE audit_entries SET actor_name = 'ann' WHERE id = 2")
+    database = studio.database
+    past_the_trigger = (
+        "DROP TRIGGER audit_entries_no_update"
+        if database.is_sqlite
+        else "SET LOCAL session_replication_role = replica"
+    )
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(past_the_trigger)
+        connection.exec_driver_sql("UPDATE audit_entries SET actor_name = 'ann' WHERE id = 2")
     assert "Entry 2" in client.get("/api/v1/audit/verify", headers=root).json()["broken"]
     assert "Entry 2 is not what was written" in page(client, "?verify=true").text
 

@@ -25,8 +25,8 @@ SAME = {"Sec-Fetch-Site": "same-origin", "Origin": ORIGIN}
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     for name, role in (("root", "admin"), ("ann", "designer"), ("bob", "designer")):
         made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
     yield made
