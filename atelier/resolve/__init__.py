@@ -76,7 +76,7 @@ def resolve_txt2img(
     checked_overrides(request.override_settings or {})
     kept = locked or {}
     request, dropped = locks.unlocked(request, kept, given)
-    model, model_dropped = locks.unlocked_model(model, kept)
+    model, model_dropped = locks.unlocked_model(model, kept, given)
     left_out += dropped + model_dropped
     effective = {**given, **checked_overrides(request.override_settings or {})}
     expansion = scripts.expand(request, catalogue, draw, effective) or scripts.plain(request, effective)

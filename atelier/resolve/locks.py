@@ -8,6 +8,7 @@ from typing import Any
 from atelier.contract.generation import Txt2ImgPayload
 from atelier.ignored import Ignored
 
+CHECKPOINT = "sd_model_checkpoint"
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "eta": ("eta_ancestral", "eta_ddim"),
     "s_churn": ("s_churn",),
@@ -16,8 +17,13 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "s_noise": ("s_noise",),
     "s_min_uncond": ("s_min_uncond",),
     "tiling": ("tiling",),
+    # Who may draw with one checkpoint alone may not let another one finish the picture either.
+    "hr_checkpoint_name": (CHECKPOINT,),
+    "refiner_checkpoint": (CHECKPOINT,),
 }
 """Fields of a request that stand for options, with the options. A field goes where any of them is locked."""
+NO_OTHER = ("", "none", "use same checkpoint")
+"""Names that mean no checkpoint beside the one of the picture."""
 
 
 def unlocked(
@@ -39,7 +45,7 @@ def unlocked(
     for field, options in FIELDS.items():
         lock = next((option for option in options if option in locked), None)
         value = getattr(request, field)
-        if lock is None or value is None:
+        if lock is None or value is None or (lock == CHECKPOINT and value.strip().lower() in NO_OTHER):
             continue
         changes[field] = None
         if request.given(field) and value != settings.get(lock):
@@ -47,14 +53,17 @@ def unlocked(
     return request.model_copy(update=changes), left_out
 
 
-def unlocked_model(model: str | None, locked: Mapping[str, str]) -> tuple[str | None, list[Ignored]]:
+def unlocked_model(
+    model: str | None, locked: Mapping[str, str], settings: Mapping[str, Any]
+) -> tuple[str | None, list[Ignored]]:
     """The model that a request names beside its options, None where the checkpoint is locked; what that
-    leaves out.
+    leaves out, if it is another one.
     """
-    option = "sd_model_checkpoint"
-    if model is None or option not in locked:
+    if model is None or CHECKPOINT not in locked:
         return model, []
-    return None, [Ignored("model", reason(option, locked[option]))]
+    if model == settings.get(CHECKPOINT):
+        return None, []
+    return None, [Ignored("model", reason(CHECKPOINT, locked[CHECKPOINT]))]
 
 
 def reason(option: str, by: str) -> str:
