@@ -11,9 +11,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
+from atelier import extension
 from atelier.contract.errors import InvalidRequest, NotFound
 from atelier.contract.models import ModelKind
 from portal.api.schema import UNCHANGED, also, content
+from atelier.controls import OWN_PAGES, card_pages
+from atelier.extension import Hooks
 from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_response, preview_url
 from portal.services import model_previews
@@ -23,13 +26,6 @@ from portal.services.model_views import Record, Wanted
 router = APIRouter(prefix="/sd_extra_networks", tags=["sdapi"])
 ServicesOf = Annotated[Services, Depends(services_of)]
 Reader = Annotated[Caller, Depends(require("models.read"))]
-PAGES = {
-    "textual inversion": ModelKind.EMBEDDING,
-    "hypernetworks": ModelKind.HYPERNETWORK,
-    "checkpoints": ModelKind.CHECKPOINT,
-    "lora": ModelKind.LORA,
-}
-"""The peer's pages, lower case."""
 _COVERS = "ssmd_cover_images"
 """Pictures in a network's metadata: a JSON list of base64, as kohya's additional-networks extension
 wrote it.
@@ -108,8 +104,15 @@ def single_card(
     return {"html": _card(found, tabname)}
 
 
+def pages(hooks: Hooks) -> dict[str, ModelKind]:
+    """The pages of cards by their titles in lower case, as the peer names them: our own, and those that the
+    extensions in `hooks` add.
+    """
+    return {each.title.lower(): each.kind for tab in OWN_PAGES for each in card_pages(tab, hooks)}
+
+
 def _found(services: Services, caller: Caller, page: str, item: str) -> Record | None:
-    kind = PAGES.get(page.lower())
+    kind = pages(extension.installed("ui")).get(page.lower())
     records = services.work.desk.records(Wanted(kind), caller) if kind else []
     wanted = item.lower()
     return next((each for each in records if wanted in (each.model.name.lower(), each.id)), None)
