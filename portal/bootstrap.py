@@ -61,6 +61,7 @@ from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.setting_levels import SettingLevels
 from portal.services.shares import Shares
+from portal.services.sharing import Sharing
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.throttle import LoginThrottle
@@ -144,6 +145,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         access=AccessRules(database, clock, work.changes),
         trail=trail,
         styles=Styles(database, clock, work.models.publish),
+        sharing=Sharing(database, changes, work.models.publish),
         own_settings=OwnSettings(levels),
         setting_levels=levels,
         work=work,

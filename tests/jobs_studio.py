@@ -127,5 +127,8 @@ def _tables(database: Database) -> None:
     """The tables of this version, and the note that they are: quicker than every migration in turn."""
     Base.metadata.create_all(database.engine)
     with database.engine.begin() as connection:
-        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(
+            text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)")
+        )
+        connection.execute(text("DELETE FROM alembic_version"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": migrate.head()})

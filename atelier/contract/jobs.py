@@ -1,4 +1,4 @@
-"""What a job's owner sees of it."""
+"""What is seen of a job: by its owner, and by whom they share it with."""
 
 from __future__ import annotations
 
@@ -101,6 +101,12 @@ class JobView(Frozen):
 
     id: str
     task: str
+    owner: str = ""
+    """The user's name."""
+    visibility: str = "private"
+    """private, team or studio: who sees it besides its owner."""
+    team: str | None = None
+    """The name of the team it is shared with."""
     state: JobState
     created: float
     endpoint: str | None = None

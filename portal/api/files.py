@@ -1,4 +1,4 @@
-"""/files: finished pictures, byte for byte, to their owner alone."""
+"""/files: finished pictures, byte for byte, to their owner and whom they are shared with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def file(
     etag = f'"{stored.etag}"'
     headers = {
         "ETag": etag,
-        "Cache-Control": "private, max-age=31536000, immutable",
+        # What others share may be withdrawn: then a browser must not show it again from its cache.
+        "Cache-Control": "private, max-age=31536000, immutable" if stored.own else "private, no-cache",
         "Content-Security-Policy": CSP,
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'{"attachment" if download else "inline"}; filename="{stored.name}"',

@@ -6,9 +6,10 @@ from sqlalchemy import Float, ForeignKey, Index, Integer, String, Text, UniqueCo
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.db.base import ID, Base
+from portal.db.sharing import Shareable
 
 
-class Style(Base):
+class Style(Shareable, Base):
     """A prompt style: a user's own, or the studio's where `owner_id` is null."""
 
     __tablename__ = "styles"

@@ -26,20 +26,35 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.db.base import ID, Base
+from portal.db.sharing import Shareable
 
 Seconds = Float(53)
 """Double precision on every database: PostgreSQL's plain FLOAT would do, MySQL's would not."""
 
 
-class Model(Base):
-    """A model file that may be named in requests. `sha256` is of the file as it was given, `blob_sha256` of
-    what is stored.
+class Model(Shareable, Base):
+    """A model file that may be named in requests: the studio's, or a user's own. `sha256` is of the file as
+    it was given, `blob_sha256` of what is stored.
     """
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("kind", "name"),)
+    __table_args__ = (
+        UniqueConstraint("owner_id", "kind", "name"),
+        # Nulls are no two of a kind to a unique constraint, so the studio's names have an index of their own.
+        Index(
+            "uq_models_studio_name",
+            "kind",
+            "name",
+            unique=True,
+            sqlite_where=text("owner_id IS NULL"),
+            postgresql_where=text("owner_id IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
+    owner_id: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
+    """Null: the studio's own."""
+    visibility: Mapped[str] = mapped_column(String(8), default="studio", server_default="studio")
     kind: Mapped[str] = mapped_column(String(20), index=True)
     name: Mapped[str] = mapped_column(String(200))
     filename: Mapped[str] = mapped_column(String(255))
@@ -148,7 +163,7 @@ class Instance(Base):
     described: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
-class Job(Base):
+class Job(Shareable, Base):
     """What a user asked for. `state` is derived from the parts in the transaction that changes them;
     `version` grows with it.
     """
@@ -159,6 +174,7 @@ class Job(Base):
         Index("ix_jobs_owner_state", "owner_id", "state"),
         Index("ix_jobs_created_id", "created", "id"),
         Index("ix_jobs_state_created_id", "state", "created", "id"),
+        Index("ix_jobs_visibility_created_id", "visibility", "created", "id"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from portal.api.security import Caller, require, services_of
 from portal.pages.rendering import page
 from portal.services.container import Services
+from portal.services.jobs import Shown
 from portal.services.permissions import main_role
 
 router = APIRouter(prefix="/portal", include_in_schema=False)
@@ -29,7 +30,7 @@ def overview(
     if caller.may("portal.view"):
         values |= {"load": services.work.details.load(), "costs": services.costs.read()}
     if caller.may("jobs.read_all"):
-        active, _ = services.work.jobs.listed(caller, state="active", limit=12, everybody=True)
+        active, _ = services.work.jobs.listed(caller, state="active", limit=12, shown=Shown.EVERYBODY)
         owners = services.identity.owners_of(each.id for each in active)
         values |= {"active": active, "owners": owners}
     if caller.may("users.manage"):

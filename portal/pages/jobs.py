@@ -16,6 +16,7 @@ from portal.api.arrival import arrived
 from portal.api.security import Caller, require, services_of
 from portal.pages.rendering import local_path, page
 from portal.services.container import Services
+from portal.services.jobs import Shown
 
 router = APIRouter(prefix="/portal", include_in_schema=False)
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -136,7 +137,7 @@ def _list(
         endpoint=wanted["endpoint"] or None,
         cursor=cursor,
         limit=PAGE,
-        everybody=everybody,
+        shown=Shown.EVERYBODY if everybody else Shown.MINE,
     )
     here = f"/portal/{'jobs' if everybody else 'mine'}"
     kept = urlencode({name: value for name, value in wanted.items() if value})

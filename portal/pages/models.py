@@ -1,4 +1,6 @@
-"""/portal/models: the files to draw with. Everybody sees them; administrators upload, change and delete."""
+"""/portal/models: the files to draw with. Everybody sees those that are open to them; administrators upload,
+change and delete, and whoever has models of their own does so with those.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,18 @@ from atelier.contract.models import ModelKind
 from portal.api.arrival import arrived
 from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_url
+from portal.domain.sharing import Visibility
 from portal.pages.rendering import page
 from portal.services.container import Services
 from portal.services.model_desk import ModelChange
 from portal.services.model_previews import MAX_BYTES
 from portal.services.model_views import Wanted
+from portal.services.sharing import Owned, Wish
 
 router = APIRouter(prefix="/portal/models", include_in_schema=False)
 ServicesOf = Annotated[Services, Depends(services_of)]
 Keeper = Annotated[Caller, Depends(require("models.manage"))]
+Owner = Annotated[Caller, Depends(require("models.upload"))]
 
 DONE = {
     "changed": "The model was changed.",
@@ -29,6 +34,7 @@ DONE = {
     "preview": "The preview was replaced.",
     "deleted": "The model was deleted. Jobs that were accepted are still drawn with it.",
     "uploaded": "The model was uploaded.",
+    "shared": "Who sees the model was changed.",
     "refreshed": "The linked folders were looked through.",
     "missing": "The linked folders were looked through. Files that are gone are marked as missing below.",
 }
@@ -59,7 +65,7 @@ def refresh(caller: Keeper, services: ServicesOf) -> Response:
 def change_model(
     model_id: str,
     request: Request,
-    caller: Keeper,
+    caller: Owner,
     services: ServicesOf,
     name: Annotated[str, Form(max_length=400)] = "",
     description: Annotated[str, Form(max_length=8_000)] = "",
@@ -98,7 +104,7 @@ def make_standard(model_id: str, request: Request, caller: Keeper, services: Ser
 
 
 @router.post("/{model_id}/delete")
-def delete_model(model_id: str, request: Request, caller: Keeper, services: ServicesOf) -> Response:
+def delete_model(model_id: str, request: Request, caller: Owner, services: ServicesOf) -> Response:
     """Take it away, or say why not."""
     try:
         services.work.desk.delete(caller, model_id, arrived(request).origin)
@@ -111,7 +117,7 @@ def delete_model(model_id: str, request: Request, caller: Keeper, services: Serv
 def set_preview(
     model_id: str,
     request: Request,
-    caller: Keeper,
+    caller: Owner,
     services: ServicesOf,
     picture: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
@@ -126,6 +132,24 @@ def set_preview(
     return _back("preview")
 
 
+@router.post("/{model_id}/sharing")
+def share_model(
+    model_id: str,
+    request: Request,
+    caller: Annotated[Caller, Depends(require("sharing.own"))],
+    services: ServicesOf,
+    seen_by: Annotated[str, Form(max_length=64)] = "",
+) -> Response:
+    """Let others see it or no longer: `seen_by` is private, studio or a team's id."""
+    try:
+        broad = seen_by in (Visibility.PRIVATE, Visibility.STUDIO)
+        wish = Wish(Visibility(seen_by)) if broad else Wish(Visibility.TEAM, seen_by)
+        services.sharing.share(caller, Owned.MODEL, model_id, wish)
+    except AtelierError as error:
+        return _refused(request, services, error)
+    return _back("shared")
+
+
 def _page(
     request: Request,
     services: Services,
@@ -138,13 +162,15 @@ def _page(
 ) -> Response:
     kinds = [each.value for each in ModelKind]
     wanted = Wanted(ModelKind(kind) if kind in kinds else None, search=search, missing=True)
-    found = services.work.desk.records(wanted, request.state.caller)
+    caller = request.state.caller
+    found = services.work.desk.records(wanted, caller)
     return page(
         request,
         "models.html",
         status_code,
         models=[(each, preview_url(each)) for each in found],
         kinds=kinds,
+        teams=services.teams.of(caller.user_id) if caller.may("sharing.own") else (),
         vaes=[each.filename for each, _ in services.work.models.listed(ModelKind.VAE)],
         kind=kind,
         search=search,

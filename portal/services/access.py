@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -18,9 +20,11 @@ from portal.domain.access import (
     Effect,
     ObjectKind,
     Rule,
+    Subject,
     SubjectKind,
     may_use,
 )
+from portal.domain.sharing import Shared, Visibility, may_see
 from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.changes import WORK, Changes
@@ -32,6 +36,18 @@ Rules = dict[tuple[ObjectKind, str], list[Rule]]
 
 UNLIMITED = "access.manage"
 """Who has this permission may use everything: they could lift any rule anyway."""
+
+KEEPER = "models.manage"
+"""Who has this permission sees every model, also those that others keep for themselves."""
+
+
+class UsableModel(Shared, Protocol):
+    """A model's row, or those of its columns that say whose it is."""
+
+    @property
+    def id(self) -> str:
+        """The model's id."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,28 +68,46 @@ class Access:
     """What one user may use, in a session of the caller's."""
 
     def __init__(self, session: Session, user_id: str, rules: Rules | None = None) -> None:
+        self._session, self._user_id = session, user_id
         self._rules = rules_there_are(session) if rules is None else rules
         self._free = not any(self._rules.values())
-        if self._free:
-            return
-        self._subject = subject_of(session, user_id)
-        self._free = UNLIMITED in permissions_of(session, self._subject.roles)
-
-    @property
-    def unlimited(self) -> bool:
-        """Whether no rule stands between this user and anything."""
-        return self._free
+        if not self._free:
+            self._free = UNLIMITED in self._permissions
 
     def endpoint(self, name: str) -> bool:
         """Whether the user's work may go to the endpoint."""
         return self._may(ObjectKind.ENDPOINT, name)
 
-    def model(self, model_id: str) -> bool:
-        """Whether the user may draw with the model."""
-        return self._may(ObjectKind.MODEL, model_id)
+    def model(self, model: UsableModel) -> bool:
+        """Whether the user may draw with the model: it is theirs or shared with them, and no rule closes it.
+        Who looks after models sees everybody's. To be asked while the session is open.
+        """
+        if not self._sees(model):
+            return False
+        return self._may(ObjectKind.MODEL, model.id)
+
+    def _sees(self, model: UsableModel) -> bool:
+        if model.visibility == Visibility.STUDIO or model.owner_id == self._user_id:
+            return True
+        return may_see(self._user_id, self._subject.teams, model) or KEEPER in self._permissions
 
     def _may(self, kind: ObjectKind, name: str) -> bool:
         return self._free or may_use(self._subject, self._rules.get((kind, name), ()))
+
+    @cached_property
+    def _subject(self) -> Subject:
+        return subject_of(self._session, self._user_id)
+
+    @cached_property
+    def _permissions(self) -> frozenset[str]:
+        return permissions_of(self._session, self._subject.roles)
+
+
+def endpoints_of(session: Session, user_id: str) -> list[str]:
+    """The names of the endpoints that a user's work may go to."""
+    access = Access(session, user_id)
+    every = session.scalars(select(Endpoint.name).order_by(Endpoint.name))
+    return [name for name in every if access.endpoint(name)]
 
 
 def refusal(session: Session, part: Part, endpoint: str) -> NotPermitted | None:
@@ -81,17 +115,15 @@ def refusal(session: Session, part: Part, endpoint: str) -> NotPermitted | None:
     been taken away since.
     """
     access = Access(session, part.owner_id)
-    if access.unlimited:
-        return None
     if not access.endpoint(endpoint):
         return NotPermitted(f"You may not use the endpoint {endpoint!r} any more. Ask an administrator.")
-    named = {model.sha256: model for model in ResolvedPart.model_validate(part.resolved).models}
-    rows = session.execute(select(Model.id, Model.sha256).where(Model.sha256.in_(named))).all()
-    open_to_them = {row.sha256 for row in rows if access.model(row.id)}
+    named = {model.sha256: model.name for model in ResolvedPart.model_validate(part.resolved).models}
+    rows = session.scalars(select(Model).where(Model.sha256.in_(named))).all()
+    open_to_them = {row.sha256 for row in rows if access.model(row)}
     closed = {row.sha256 for row in rows} - open_to_them
     if closed:
-        name = named[min(closed)].name
-        return NotPermitted(f"You may not use the model {name!r} any more. Ask an administrator.")
+        name = named[min(closed)]
+        return NotPermitted(f"You may not use the model {name!r} any more. Ask who looks after it.")
     return None
 
 

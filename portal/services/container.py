@@ -24,6 +24,7 @@ from portal.services.roles import Roles
 from portal.services.sessions import Sessions
 from portal.services.setting_levels import SettingLevels
 from portal.services.shares import Shares
+from portal.services.sharing import Sharing
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.trail import Trail
@@ -54,6 +55,7 @@ class Services:
     quotas: Quotas
     shares: Shares
     styles: Styles
+    sharing: Sharing
     own_settings: OwnSettings
     setting_levels: SettingLevels
     work: Work

@@ -7,14 +7,15 @@ import logging
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from atelier.contract import keys
 from atelier.contract.errors import Conflict, InvalidRequest, UnknownName
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.styles import Style
-from portal.db.work import Attempt, IdempotencyKey, Job, Part, Picture
+from portal.db.work import Attempt, IdempotencyKey, Job, Model, Part, Picture
 from portal.domain.access import SubjectKind
-from portal.services import audit
+from portal.services import audit, model_owners
 from portal.services.audit import SYSTEM, Actor
 from portal.services.changes import WORK, Changes
 from portal.services.identity import Change, Identity
@@ -41,8 +42,9 @@ class Departures:
         self._changes = changes
 
     def hand_over(self, actor: Actor, user_id: str, heir: str) -> None:
-        """Delete a user at once; jobs, pictures and styles become those of the user named `heir`. Raises
-        NotFound, UnknownName, InvalidRequest, NotPermitted, Conflict for the last administrator.
+        """Delete a user at once; jobs, pictures, models and styles become those of the user named `heir`,
+        and stay shared with whom they were. Raises NotFound, UnknownName, InvalidRequest, NotPermitted,
+        Conflict for the last administrator.
         """
         leaving = self._leaving(actor, user_id)
         heir_id = self._id_of(heir)
@@ -53,6 +55,7 @@ class Departures:
             for table in OWNED:
                 session.execute(update(table).where(table.owner_id == user_id).values(owner_id=heir_id))
             _hand_over_styles(session, user_id, heir_id, leaving.username)
+            model_owners.hand_over(session, user_id, heir_id, leaving.username)
             told = {"to": heir}
             self._forget(session, user_id)
             audit.record(
@@ -95,20 +98,32 @@ class Departures:
             jobs = session.scalars(select(Job.id).where(Job.owner_id == user_id)).all()
             for table in (Picture, Attempt, Part, IdempotencyKey, Job):
                 session.execute(delete(table).where(table.owner_id == user_id))
+            models = model_owners.owned(session, user_id)
+            previews = [model_owners.retire(session, model, self._clock.now()) for model in models]
             audit.record(
                 session,
                 SYSTEM,
                 "user.delete",
                 f"user:{user_id}",
                 subject=user.username,
-                details={"jobs": len(jobs)},
+                details={"jobs": len(jobs), "models": len(models)},
             )
             self._forget(session, user_id)
+        self._drop_previews({each for each in previews if each})
         for job in jobs:
             for blob in list(self._store.list(f"jobs/{job}/")):
                 self._store.delete(blob.key)
         log.info("user %s was deleted with %d jobs", user_id, len(jobs))
         return True
+
+    def _drop_previews(self, previews: set[str]) -> None:
+        """Remove the previews of deleted models that no other model has."""
+        with self._database.reading() as session:
+            used = set(
+                session.scalars(select(Model.preview_sha256).where(Model.preview_sha256.in_(previews)))
+            )
+        for sha256 in previews - used:
+            self._store.delete(keys.model_preview(sha256))
 
     def _forget(self, session: Session, user_id: str) -> None:
         """Remove the user's row with what hangs on it, in the caller's transaction."""

@@ -1,4 +1,4 @@
-"""Finished pictures as files: the stored bytes, exactly, for their owner alone."""
+"""Finished pictures as files: the stored bytes, exactly, for their owner and whom they are shared with."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from atelier.contract.errors import NotFound
 from atelier.picturefile import MEDIA_TYPES
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
-from portal.db.work import Picture
+from portal.db.work import Job, Picture
 from portal.services.callers import Caller
+from portal.services.sharing import sees
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file to be sent. `etag` is the sha256 of its bytes, `name` how a browser saves it."""
+    """A file to be sent. `etag` is the sha256 of its bytes, `name` how a browser saves it; `own`: it is the
+    caller's, and nobody can take it from them.
+    """
 
     size: int
     etag: str
     name: str
     media_type: str
+    own: bool = True
 
 
 class Files:
-    """Looks pictures up by id for the one who owns them."""
+    """Looks pictures up by id for those who see their job."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
@@ -34,13 +38,14 @@ class Files:
         """The file and its key in the store. Raises NotFound, also for what is somebody else's."""
         with self._database.reading() as session:
             row = session.get(Picture, picture_id)
-            if row is None or row.owner_id != caller.user_id:
+            if row is None or not sees(session, caller.user_id, session.get_one(Job, row.job_id)):
                 raise NotFound("There is no such picture.")
             extension = row.key.rsplit(".", 1)[-1]
             stem = f"{row.index:05d}-{row.seed}" if row.index >= 0 else _grid_name(row.key)
             name = f"{stem}.{extension}"
             media = MEDIA_TYPES.get(extension, "application/octet-stream")
-            return StoredFile(row.size, row.sha256, name, media), row.key
+            own = row.owner_id == caller.user_id
+            return StoredFile(row.size, row.sha256, name, media, own), row.key
 
     def open(self, key: str) -> BinaryIO:
         """The stored bytes of a key that `describe` gave."""

@@ -92,6 +92,11 @@ class Queue:
         others = sum(line.before(place.last) for owner, line in self.lines.items() if owner != place.owner)
         return others + place.before + place.work * (1.0 - 1.0 / place.parts)
 
+    def seen_by(self, user_id: str) -> list[str | None]:
+        """Every place in its order: the id of the job that stands there where it is the user's, else None."""
+        ordered = sorted(self.places.values(), key=lambda each: each.number)
+        return [each.job if each.owner == user_id else None for each in ordered]
+
 
 @dataclass(frozen=True)
 class _Row:

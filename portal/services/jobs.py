@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
@@ -16,18 +17,33 @@ from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.work import Job, Part, Picture
+from portal.domain.sharing import Visibility
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services.callers import Caller
 from portal.services.estimates import Estimates
 from portal.services.grids import Grids
+from portal.services.job_queue import Queue
 from portal.services.ports import Clock
 from portal.services.progress import ProgressBoard, Seen
+from portal.services.sharing import Standing, seen, sees, shared_with, shared_with_teams, standings
 from portal.services.waiting import Outlook, Waiting, told
 
 ACTIVE = "active"
 MOST_LISTED = 200
 _PROGRESS_VERSIONS = 100_000
 """Room for progress between two versions of a job's row, so that a view's version always grows."""
+
+
+class Shown(StrEnum):
+    """Which jobs a list has: one's own, what others share with one, what is shared with one's teams, what is
+    shared with the whole studio, everybody's.
+    """
+
+    MINE = "mine"
+    SHARED = "shared"
+    TEAM = "team"
+    STUDIO = "studio"
+    EVERYBODY = "everybody"
 
 
 class Jobs:
@@ -60,22 +76,19 @@ class Jobs:
         state: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
-        everybody: bool = False,
+        shown: Shown = Shown.MINE,
         owner: str | None = None,
         endpoint: str | None = None,
     ) -> tuple[list[JobView], str | None]:
         """The newest jobs first, and the cursor of the next page. `state` is a state or "active" (not yet
         final), `owner` a user's name, `endpoint` one that was asked for or did some of it.
 
-        `everybody` needs jobs.read_all and shows others' jobs without their pictures.
+        `shown` EVERYBODY needs jobs.read_all and shows without their pictures what is not shared.
         """
         query = (
             select(Job).order_by(Job.created.desc(), Job.id.desc()).limit(max(1, min(limit, MOST_LISTED)) + 1)
         )
-        if everybody:
-            caller.demand("jobs.read_all")
-        else:
-            query = query.where(Job.owner_id == caller.user_id)
+        query = query.where(*_asked_for(caller, shown))
         if state is not None:
             query = query.where(Job.state.in_(_states(state)))
         query = query.where(*_of(owner, endpoint))
@@ -108,7 +121,7 @@ class Jobs:
         """
         with self._database.reading() as session:
             job = session.get(Job, job_id)
-            if job is None or job.owner_id != caller.user_id:
+            if job is None or not sees(session, caller.user_id, job):
                 raise NotFound("There is no such job.")
             flying = _flying(session, job_id)
         for part in flying:
@@ -119,6 +132,11 @@ class Jobs:
                 if self._store.stat(key) is not None:
                     return self._store.get(key)
         raise NotFound("There is no preview of this job now.")
+
+    def queue(self, caller: Caller) -> list[str | None]:
+        """The jobs that wait, in their order: the ids of the caller's own, None for others'."""
+        with self._database.reading() as session:
+            return Queue.of(session).seen_by(caller.user_id)
 
     def request(self, caller: Caller, job_id: str) -> dict[str, Any]:
         """The request as it was accepted, every field named. Raises NotFound."""
@@ -137,7 +155,9 @@ class Jobs:
         return [self._store.get(keys_by_id[each]) for each in wanted]
 
     def _views(self, session: Session, caller: Caller, jobs: Sequence[Job]) -> list[JobView]:
-        """The jobs as the caller sees them, in as many queries for a hundred as for one."""
+        """The jobs as the caller sees them, in as many queries for a hundred as for one: without their
+        pictures where they are neither theirs nor shared.
+        """
         ids = [job.id for job in jobs]
         parts: dict[str, list[Part]] = {each: [] for each in ids}
         for part in session.scalars(select(Part).where(Part.job_id.in_(ids)).order_by(Part.ordinal)):
@@ -147,8 +167,10 @@ class Jobs:
             pictures[row.job_id].append(row)
         outlook = Outlook.of(session, self._estimates, jobs)
         return [
-            self._view(job, parts[job.id], pictures[job.id], outlook, pictures_too=_owns(caller, job))
-            for job in jobs
+            self._view(job, parts[job.id], pictures[job.id], outlook, standing, pictures_too=mine)
+            for job, standing, mine in zip(
+                jobs, standings(session, jobs), seen(session, caller.user_id, jobs), strict=True
+            )
         ]
 
     def _view(
@@ -157,6 +179,7 @@ class Jobs:
         parts: Sequence[Part],
         rows: Sequence[Picture],
         outlook: Outlook,
+        standing: Standing,
         *,
         pictures_too: bool,
     ) -> JobView:
@@ -171,6 +194,9 @@ class Jobs:
         return JobView(
             id=job.id,
             task=job.task,
+            owner=standing.owner,
+            visibility=standing.visibility.value,
+            team=standing.team,
             state=state,
             created=job.created,
             endpoint=next((part.endpoint for part in parts if part.endpoint), job.endpoint),
@@ -236,9 +262,23 @@ _FLYING = (PartState.DISPATCHED.value, PartState.RUNNING.value)
 def readable(session: Session, caller: Caller, job_id: str) -> Job:
     """The job, if the caller may see it. Raises NotFound: what is somebody else's does not exist."""
     job = session.get(Job, job_id)
-    if job is None or not (job.owner_id == caller.user_id or caller.may("jobs.read_all")):
+    if job is None or not (sees(session, caller.user_id, job) or caller.may("jobs.read_all")):
         raise NotFound("There is no such job.")
     return job
+
+
+def _asked_for(caller: Caller, shown: Shown) -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a list. Raises NotPermitted."""
+    me = caller.user_id
+    if shown is Shown.EVERYBODY:
+        caller.demand("jobs.read_all")
+        return ()
+    return {
+        Shown.MINE: (Job.owner_id == me,),
+        Shown.SHARED: (Job.owner_id != me, shared_with(Job, me)),
+        Shown.TEAM: (shared_with_teams(Job, me),),
+        Shown.STUDIO: (Job.visibility == Visibility.STUDIO.value,),
+    }[shown]
 
 
 def _flying(session: Session, job_id: str) -> Sequence[Part]:
@@ -271,10 +311,6 @@ def _of(owner: str | None, endpoint: str | None) -> list[ColumnElement[bool]]:
         there = select(Part.id).where(Part.job_id == Job.id, Part.endpoint == endpoint)
         wanted.append((Job.endpoint == endpoint) | there.exists())
     return wanted
-
-
-def _owns(caller: Caller, job: Job) -> bool:
-    return job.owner_id == caller.user_id
 
 
 def _lacks_grids(job: Job) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
-from atelier.contract.errors import NotFound
+from atelier.contract.errors import NotFound, NotPermitted
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import Action, EndpointControl, PartControl
 from atelier.storage.base import BlobStore
@@ -24,6 +24,7 @@ from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
 from portal.services.completion import ABANDONED, LOST, derive
 from portal.services.ports import Clock
+from portal.services.sharing import sees
 
 _ABSENT = "There is no such job."
 
@@ -185,11 +186,15 @@ def _lost() -> Select[Any]:
 
 
 def controlled(session: Session, caller: Caller, job_id: str) -> Job:
-    """The job, if the caller may control it. Raises NotFound for others' jobs: existence is not told."""
+    """The job, if the caller may control it. Raises NotFound for others' jobs, whose existence is not told;
+    NotPermitted for one that they share.
+    """
     job = _locked(session, job_id)
-    if not (job.owner_id == caller.user_id or caller.may("jobs.control_all")):
-        raise NotFound(_ABSENT)
-    return job
+    if job.owner_id == caller.user_id or caller.may("jobs.control_all"):
+        return job
+    if sees(session, caller.user_id, job):
+        raise NotPermitted("This job is shared with you to look at. Only its owner can stop it.")
+    raise NotFound(_ABSENT)
 
 
 def _locked(session: Session, job_id: str) -> Job:

@@ -18,15 +18,16 @@ from atelier.resolve import naming
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Model, Part, RetiredBlob
-from portal.domain.access import ObjectKind
+from portal.domain.sharing import Visibility
 from portal.domain.states import UNFINISHED_PARTS
 from portal.services import audit, model_previews
-from portal.services.access import forget_object
+from portal.services.access import KEEPER
 from portal.services.callers import Caller
 from portal.services.files import Files
 from portal.services.model_notes import Notes
+from portal.services.model_owners import retire
 from portal.services.model_views import Details, Record, Wanted, closed_to, matches, records_of
-from portal.services.models import Models, check_sayable, reference
+from portal.services.models import Models, check_name, reference
 from portal.services.ports import Clock
 
 
@@ -59,16 +60,17 @@ class ModelDesk:
         if wanted.kind:
             query = query.where(Model.kind == wanted.kind.value)
         with self._database.reading() as session:
-            rows = session.scalars(query).all()
             closed = closed_to(session, viewer)
-        return [each for each in records_of(rows) if each.id not in closed and matches(each, wanted)]
+            rows = [row for row in session.scalars(query) if row.id not in closed]
+            return [each for each in records_of(session, rows) if matches(each, wanted)]
 
     def record(self, model_id: str, viewer: Caller | None = None) -> Record:
         """One model. Raises NotFound, also for one that is closed to `viewer`."""
         with self._database.reading() as session:
-            kind = _seen(session, model_id, viewer).kind
-            rows = session.scalars(select(Model).where(Model.kind == kind)).all()
-        return next(each for each in records_of(rows) if each.id == model_id)
+            kind, closed = _seen(session, model_id, viewer).kind, closed_to(session, viewer)
+            every = session.scalars(select(Model).where(Model.kind == kind))
+            records = records_of(session, [row for row in every if row.id not in closed])
+        return next(each for each in records if each.id == model_id)
 
     def details(self, model_id: str, viewer: Caller | None = None) -> Details:
         """What the file says. Raises NotFound."""
@@ -85,25 +87,24 @@ class ModelDesk:
         """(model, its stored details) of every model of a kind that `viewer` may use."""
         query = select(Model).where(Model.kind == kind.value).order_by(func.lower(Model.name))
         with self._database.reading() as session:
-            rows = session.scalars(query.options(undefer(Model.details))).all()
             hidden = closed_to(session, viewer)
-            pairs = zip(records_of(rows), rows, strict=True)
-            return [
-                (record, row.details)
-                for record, row in pairs
-                if record.missing_since is None and record.id not in hidden
-            ]
+            every = session.scalars(query.options(undefer(Model.details)))
+            rows = [row for row in every if row.id not in hidden]
+            pairs = zip(records_of(session, rows), rows, strict=True)
+            return [(record, row.details) for record, row in pairs if record.missing_since is None]
 
     def change(
         self, actor: audit.Actor, model_id: str, change: ModelChange, origin: audit.Origin = audit.Origin()
     ) -> Record:
-        """Change a model. Raises NotFound, Conflict for a name that is taken, InvalidRequest."""
+        """Change a model, which is the actor's own unless they look after all. Raises NotFound, NotPermitted,
+        Conflict for a name that is taken, InvalidRequest.
+        """
         with self._database.session() as session:
-            row = _row(session, model_id)
+            row = _kept(session, model_id, actor)
             before = row.name
             told: dict[str, Any] = {}
             if change.name is not None and change.name != row.name:
-                check_name(session, ModelKind(row.kind), change.name)
+                check_name(session, ModelKind(row.kind), row.owner_id, change.name)
                 row.name = told["name"] = change.name
             if change.notes is not None:
                 notes = _notes({**row.notes, **change.notes})
@@ -114,6 +115,7 @@ class ModelDesk:
             if change.family_override is not None:
                 row.family_override = told["family"] = _family(row, change.family_override)
             if change.standard:
+                _demand_keeper(actor)
                 _make_standard(session, row)
                 told["standard"] = True
             _record(session, actor, "model.change", before, origin, told)
@@ -122,23 +124,19 @@ class ModelDesk:
 
     def delete(self, actor: audit.Actor, model_id: str, origin: audit.Origin = audit.Origin()) -> None:
         """Take a model away: no request finds it any more, jobs that are accepted are still drawn with it,
-        and its file goes once none needs it. Raises NotFound, Conflict for the standard checkpoint while
-        there are others.
+        and its file goes once none needs it. Raises NotFound, NotPermitted for another's, Conflict for the
+        standard checkpoint while there are others.
         """
         with self._database.session() as session:
-            row = _row(session, model_id)
+            row = _kept(session, model_id, actor)
             others = select(Model.id).where(Model.kind == row.kind, Model.id != row.id).limit(1)
             if row.standard and session.scalar(others):
                 raise Conflict(
                     f"{row.name!r} is the standard checkpoint. Make another one the standard first."
                 )
-            preview = row.preview_sha256
-            for sha256 in filter(None, (row.blob_sha256, row.config_sha256)):
-                session.merge(RetiredBlob(sha256=sha256, since=self._clock.now()))
             told = {"kind": row.kind, "sha256": row.sha256}
             _record(session, actor, "model.delete", row.name, origin, told)
-            session.delete(row)
-            forget_object(session, ObjectKind.MODEL, [row.id])
+            preview = retire(session, row, self._clock.now())
         self._models.publish()
         self._drop_preview(preview)
         self.sweep()
@@ -179,8 +177,11 @@ class ModelDesk:
     def set_preview(
         self, actor: audit.Actor, model_id: str, data: bytes, origin: audit.Origin = audit.Origin()
     ) -> Record:
-        """Let a picture file be the preview. Raises NotFound, InvalidRequest for what is no picture."""
-        self.record(model_id)
+        """Let a picture file be the preview. Raises NotFound, NotPermitted, InvalidRequest for what is no
+        picture.
+        """
+        with self._database.reading() as session:
+            _kept(session, model_id, actor)
         self._put_preview(actor, model_id, model_previews.store(self._store, data), origin)
         return self.record(model_id)
 
@@ -202,7 +203,7 @@ class ModelDesk:
         self, actor: audit.Actor, model_id: str, sha256: str | None, origin: audit.Origin
     ) -> None:
         with self._database.session() as session:
-            row = _row(session, model_id)
+            row = _kept(session, model_id, actor)
             before, row.preview_sha256 = row.preview_sha256, sha256
             _record(session, actor, "model.preview", row.name, origin, {"removed": sha256 is None})
         if before != sha256:
@@ -215,13 +216,6 @@ class ModelDesk:
             used = session.scalar(select(Model.id).where(Model.preview_sha256 == sha256).limit(1))
         if used is None:
             self._store.delete(keys.model_preview(sha256))
-
-
-def check_name(session: Session, kind: ModelKind, name: str) -> None:
-    """Raise InvalidRequest for what can be no name, Conflict for one that is taken."""
-    check_sayable(name)
-    if session.scalar(select(Model.id).where(Model.kind == kind.value, Model.name == name)) is not None:
-        raise Conflict(f"Another {kind.value} is already named {name!r}. Give this one another name.")
 
 
 def _row(session: Session, model_id: str) -> Model:
@@ -239,6 +233,23 @@ def _seen(session: Session, model_id: str, viewer: Caller | None) -> Model:
     return row
 
 
+def _kept(session: Session, model_id: str, actor: audit.Actor) -> Model:
+    """A model that `actor` may change: their own; any for who looks after models, and for the command line.
+    Raises NotFound, NotPermitted.
+    """
+    if not isinstance(actor, Caller):
+        return _row(session, model_id)
+    row = _seen(session, model_id, actor)
+    if row.owner_id != actor.user_id:
+        _demand_keeper(actor)
+    return row
+
+
+def _demand_keeper(actor: audit.Actor) -> None:
+    if isinstance(actor, Caller):
+        actor.demand(KEEPER)
+
+
 def _absent() -> NotFound:
     return NotFound("There is no such model. It may have been deleted: reload the list.")
 
@@ -246,6 +257,10 @@ def _absent() -> NotFound:
 def _make_standard(session: Session, row: Model) -> None:
     if row.kind != ModelKind.CHECKPOINT.value:
         raise InvalidRequest("Only a checkpoint can be the standard one.")
+    if row.owner_id is not None or row.visibility != Visibility.STUDIO.value:
+        raise Conflict(
+            f"{row.name!r} is not the studio's own for everybody, so it cannot be the standard one."
+        )
     if row.missing_since is not None:
         raise naming.absent(reference(row))
     session.execute(update(Model).where(Model.standard).values(standard=False))

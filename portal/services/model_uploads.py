@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import select
-
 from atelier.contract.errors import Conflict, InvalidRequest, PayloadTooLarge, StorageFailed
 from atelier.contract.models import ModelKind, ModelRef
 from portal.db.base import Database
@@ -21,7 +19,7 @@ from portal.db.work import Model
 from portal.services import audit
 from portal.services.intake import PICTURES
 from portal.services.model_folders import SUFFIXES
-from portal.services.models import ModelFile, Models
+from portal.services.models import ModelFile, Models, named_so
 
 SPARE = 256 * 2**20
 """Bytes that stay free on the disk."""
@@ -43,6 +41,8 @@ class Announced:
     folder: str = ""
     size: int | None = None
     sha256: str = ""
+    owner_id: str | None = None
+    """Whose model it is to be; None: the studio's."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Uploads:
                 "taken (ATELIER_MAX_MODEL_BYTES)."
             )
         self._check_room(announced)
-        taken = select(Model.sha256).where(Model.kind == announced.kind.value, Model.name == name)
+        taken = named_so(announced.kind, announced.owner_id, name).with_only_columns(Model.sha256)
         with self._database.reading() as session:
             found = session.scalar(taken)
         if found is not None and found != announced.sha256.strip().lower():
@@ -142,6 +142,10 @@ class Uploads:
         """Make a model of a file that has arrived whole. Raises what Models.register raises."""
         arrived.check(announced)
         file = ModelFile(
-            arrived.path, announced.kind, announced.name or None, folder=announced.folder.strip("/")
+            arrived.path,
+            announced.kind,
+            announced.name or None,
+            folder=announced.folder.strip("/"),
+            owner_id=announced.owner_id,
         )
         return self._models.register(actor, file)

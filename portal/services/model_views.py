@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from atelier.contract import families
 from atelier.contract.models import ModelKind, ModelRef
 from portal.db.work import Model
-from portal.services.access import Access
+from portal.services.access import KEEPER, Access
 from portal.services.callers import Caller
 from portal.services.model_notes import Notes
 from portal.services.models import reference
+from portal.services.sharing import OPEN, Standing, standings
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Record:
     modified: float
     missing_since: float | None = None
     """When its linked file was found to be gone."""
+    standing: Standing = OPEN
+    """Whose it is, and who sees it."""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -73,25 +76,30 @@ class Wanted:
 
 
 def closed_to(session: Session, viewer: Caller | None) -> set[str]:
-    """The ids of the models that a rule closes to `viewer`. Who looks after models sees all of them."""
-    if viewer is None or viewer.may("models.manage"):
+    """The ids of the models that `viewer` may not see: others' own, and those a rule closes. Who looks after
+    models sees all of them.
+    """
+    if viewer is None or viewer.may(KEEPER):
         return set()
     access = Access(session, viewer.user_id)
-    if access.unlimited:
-        return set()
-    return {model_id for model_id in session.scalars(select(Model.id)) if not access.model(model_id)}
+    columns = select(Model.id, Model.owner_id, Model.visibility, Model.team_id)
+    return {row.id for row in session.execute(columns) if not access.model(row)}
 
 
-def records_of(rows: Sequence[Model]) -> list[Record]:
+def records_of(session: Session, rows: Sequence[Model]) -> list[Record]:
     """Rows as they are shown."""
+    told = standings(session, rows)
     # Whatever two files are called by names neither.
     called = Counter(
         (row.kind, name) for row in rows for name in {row.name.lower(), (row.alias or row.name).lower()}
     )
-    return [_record_of(row, unique=called[row.kind, (row.alias or row.name).lower()] == 1) for row in rows]
+    return [
+        _record_of(row, each, unique=called[row.kind, (row.alias or row.name).lower()] == 1)
+        for row, each in zip(rows, told, strict=True)
+    ]
 
 
-def _record_of(row: Model, *, unique: bool) -> Record:
+def _record_of(row: Model, standing: Standing, *, unique: bool) -> Record:
     return Record(
         id=row.id,
         model=reference(row),
@@ -105,6 +113,7 @@ def _record_of(row: Model, *, unique: bool) -> Record:
         created=row.created,
         modified=row.modified or row.created,
         missing_since=row.missing_since,
+        standing=standing,
     )
 
 

@@ -4,11 +4,12 @@ catalogue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from atelier import modelcard, modelkind
@@ -19,8 +20,10 @@ from atelier.modelfile import family, hashes, read_header, resolution
 from atelier.storage.base import BlobStat, BlobStore
 from portal.db.base import Database, new_id
 from portal.db.work import Endpoint, Model
+from portal.domain.sharing import Visibility
 from portal.services import audit, model_cards, model_presence, styles
 from portal.services.access import Access
+from portal.services.callers import Caller
 from portal.services.intake import Arriving, Intake
 from portal.services.model_presence import Place
 from portal.services.ports import Clock
@@ -50,6 +53,8 @@ class ModelFile:
     link: bool = False
     folder: str = ""
     """Where it stands below the folder of its kind."""
+    owner_id: str | None = None
+    """Whose it is to be, private until it is shared; None: the studio's, for everybody."""
 
 
 Outcome = Literal["added", "known", "moved"]
@@ -84,10 +89,10 @@ class Models:
             config_sha256 = hashes(config).sha256 if config else None
             name = file.name or ""
             with self._database.reading() as session:
-                known = _same_model(session, file.kind, arriving.hashes.sha256, config_sha256)
+                known = _same_model(session, file, arriving.hashes.sha256, config_sha256)
                 if known is None:
-                    name = name or _own_name(session, file.kind, arriving.filename)
-                    _check_name(session, file.kind, name)
+                    name = name or _own_name(session, file, arriving.filename)
+                    check_name(session, file.kind, file.owner_id, name)
             stored = known is not None and self._store.stat(keys.model(known.blob_sha256)) is not None
             if not stored:
                 entry = self._entry(file, arriving, name, config)
@@ -103,7 +108,7 @@ class Models:
         """The model that a file is now, and whether it was missing and is found again by this."""
         place = Place(file.path.resolve() if file.link else None, arriving.filename, file.folder)
         with self._database.session() as session:
-            row = _same_model(session, file.kind, arriving.hashes.sha256, config_sha256)
+            row = _same_model(session, file, arriving.hashes.sha256, config_sha256)
             if row is None:
                 raise Conflict(f"{arriving.filename} was deleted while it came in. Import it again.")
             moved = model_presence.follow(session, actor, row, place, self._clock.now())
@@ -115,6 +120,8 @@ class Models:
         told = _inspect(arriving.filename, stored, file.kind, config)
         return Model(
             id=new_id(),
+            owner_id=file.owner_id,
+            visibility=Visibility.PRIVATE if file.owner_id else Visibility.STUDIO,
             kind=file.kind.value,
             name=name,
             filename=arriving.filename,
@@ -144,7 +151,7 @@ class Models:
                 self._store.put(keys.model(entry.config_sha256), config)
             with self._database.session() as session:
                 self._database.alone(session)
-                row = _same_model(session, file.kind, entry.sha256, entry.config_sha256)
+                row = _same_model(session, file, entry.sha256, entry.config_sha256)
                 if row is None:
                     row = self._added(session, actor, file, entry, card)
                 registered = reference(row)
@@ -159,7 +166,7 @@ class Models:
     def _added(
         self, session: Session, actor: audit.Actor, file: ModelFile, entry: Model, card: model_cards.Card
     ) -> Model:
-        _check_name(session, file.kind, entry.name)
+        check_name(session, file.kind, file.owner_id, entry.name)
         first = select(Model.id).where(Model.standard)
         entry.standard = file.kind is ModelKind.CHECKPOINT and not session.scalar(first)
         card.fill(entry)
@@ -184,21 +191,30 @@ class Models:
             return [(reference(row), row.standard) for row in rows]
 
     def catalogue(self) -> Catalogue:
-        """Everything that may be named, with the studio's styles alone."""
+        """What everybody may name, with the studio's styles alone."""
         with self._database.reading() as session:
             return catalogue(session)
 
+    def known_to(self, caller: Caller, models: Sequence[ModelRef]) -> list[ModelRef]:
+        """Those of `models` that are there for the caller."""
+        with self._database.reading() as session:
+            theirs = catalogue(session, caller.user_id)
+        seen = {(each.kind, each.sha256) for each in (*theirs.models, *theirs.missing)}
+        return [each for each in models if (each.kind, each.sha256) in seen]
+
     def make_standard(self, actor: audit.Actor, name: str) -> ModelRef:
         """Let the checkpoint that answers to `name` be the one used where a request names none. Raises
-        NotFound.
+        NotFound, Conflict for a user's own.
         """
         with self._database.session() as session:
             found = catalogue(session).find(ModelKind.CHECKPOINT, name)
             if found is None:
                 raise NotFound(f"There is no checkpoint named {name[:200]!r}.")
+            row = session.scalar(named_so(ModelKind.CHECKPOINT, None, found.name))
+            if row is None or row.sha256 != found.sha256:
+                raise Conflict(f"{found.title} is not the studio's own, so it cannot be the standard one.")
             session.execute(update(Model).where(Model.standard).values(standard=False))
-            ours = Model.kind == ModelKind.CHECKPOINT.value, Model.name == found.name
-            session.execute(update(Model).where(*ours).values(standard=True))
+            row.standard = True
             audit.record(session, actor, "model.standard", f"model:{found.name}")
         self.publish()
         return found
@@ -223,13 +239,15 @@ class Models:
 
 
 def catalogue(session: Session, user_id: str | None = None) -> Catalogue:
-    """Everything that may be named in a request of a user; all there is, with the studio's styles alone,
-    without one.
+    """Everything that may be named in a request of a user; what everybody may name, without one. Of two that
+    answer to one name, the user's own comes first, then the studio's: what others share stands behind.
     """
     rows = session.scalars(select(Model).order_by(Model.created, Model.id)).all()
-    if user_id is not None:
+    if user_id is None:
+        rows = [row for row in rows if row.visibility == Visibility.STUDIO]
+    else:
         access = Access(session, user_id)
-        rows = [row for row in rows if access.model(row.id)]
+        rows = sorted((row for row in rows if access.model(row)), key=lambda row: _nearness(row, user_id))
     standard = next((reference(row).title for row in rows if row.standard), None)
     return Catalogue(
         models=tuple(reference(row) for row in rows if row.missing_since is None),
@@ -238,6 +256,10 @@ def catalogue(session: Session, user_id: str | None = None) -> Catalogue:
         preferred_vaes={row.sha256: str(row.notes["vae"]) for row in rows if row.notes.get("vae")},
         styles=styles.texts(session, user_id),
     )
+
+
+def _nearness(row: Model, user_id: str) -> int:
+    return (user_id, None).index(row.owner_id) if row.owner_id in (user_id, None) else 2
 
 
 def reference(row: Model) -> ModelRef:
@@ -299,19 +321,31 @@ def _configuration(path: Path) -> Path | None:
     return beside
 
 
-def _same_model(session: Session, kind: ModelKind, sha256: str, config: str | None) -> Model | None:
-    """The row of that file, read with that configuration."""
-    same = Model.kind == kind.value, Model.sha256 == sha256
+def _same_model(session: Session, file: ModelFile, sha256: str, config: str | None) -> Model | None:
+    """The row of that file, read with that configuration: its owner's own, else the studio's where that is
+    open to them.
+    """
+    same = Model.kind == file.kind.value, Model.sha256 == sha256
     configured = Model.config_sha256.is_(None) if config is None else Model.config_sha256 == config
-    return session.scalar(select(Model).where(*same, configured))
+    whose = or_(Model.owner_id.is_(None), Model.owner_id == file.owner_id)
+    rows = {row.owner_id: row for row in session.scalars(select(Model).where(*same, configured, whose))}
+    studios = rows.get(None)
+    if file.owner_id is None:
+        return studios
+    if studios is not None and (studios.missing_since is not None or model_presence.gone(studios)):
+        studios = None
+    if studios is not None and not Access(session, file.owner_id).model(studios):
+        studios = None
+    return rows.get(file.owner_id) or studios
 
 
-def _own_name(session: Session, kind: ModelKind, filename: str) -> str:
+def _own_name(session: Session, file: ModelFile, filename: str) -> str:
     """The name a file gives itself: its stem, or all of it where a file of that stem and another ending has
     that.
     """
     stem = filename.rsplit(".", 1)[0]
-    taken = session.scalar(select(Model.filename).where(Model.kind == kind.value, Model.name == stem))
+    named = named_so(file.kind, file.owner_id, stem)
+    taken = session.scalar(named.with_only_columns(Model.filename))
     return filename if taken not in (None, filename) else stem
 
 
@@ -333,9 +367,16 @@ def check_sayable(name: str) -> None:
         raise InvalidRequest(f"A model's name is one line of whole characters; {name!r} is not. Rename it.")
 
 
-def _check_name(session: Session, kind: ModelKind, name: str) -> None:
+def named_so(kind: ModelKind, owner_id: str | None, name: str) -> Select[Any]:
+    """The model of that name among one owner's; the studio is one too."""
+    whose = Model.owner_id.is_(None) if owner_id is None else Model.owner_id == owner_id
+    return select(Model).where(Model.kind == kind.value, Model.name == name, whose)
+
+
+def check_name(session: Session, kind: ModelKind, owner_id: str | None, name: str) -> None:
+    """Raise InvalidRequest for what can be no name, Conflict for one that the owner's models have already."""
     check_sayable(name)
-    taken = session.scalar(select(Model.filename).where(Model.kind == kind.value, Model.name == name))
+    taken = session.scalar(named_so(kind, owner_id, name).with_only_columns(Model.filename))
     if taken is not None:
         raise Conflict(
             f"Another {kind.value} is already named {name!r} ({taken}). Give this one another name."

@@ -35,7 +35,8 @@ REGISTRY: tuple[Permission, ...] = (
     Permission("pictures.read", "pictures", "low", "See and download one's own pictures."),
     Permission("assets.upload", "pictures", "low", "Upload pictures to work on."),
     Permission("models.read", "models", "low", "See which models there are."),
-    Permission("models.manage", "models", "high", "Import, rename and remove models."),
+    Permission("models.upload", "models", "medium", "Upload models of one's own, and look after those."),
+    Permission("models.manage", "models", "high", "Import, rename and remove everybody's models."),
     Permission("styles.read", "styles", "low", "See one's own prompt styles and the studio's."),
     Permission("styles.change", "styles", "low", "Keep prompt styles of one's own."),
     Permission("styles.manage_studio", "styles", "medium", "Change the prompt styles that everybody sees."),
@@ -49,6 +50,8 @@ REGISTRY: tuple[Permission, ...] = (
     Permission("access.manage", "studio", "high", "Say who may use which endpoint and which model."),
     Permission("quotas.manage", "studio", "medium", "Say how much each may use."),
     Permission("settings.manage", "studio", "medium", "Set and lock settings for everybody and for teams."),
+    Permission("sharing.own", "sharing", "low", "Share one's own pictures, models and styles."),
+    Permission("sharing.manage", "sharing", "high", "Say who sees what belongs to others or to the studio."),
     Permission("audit.read", "studio", "high", "Read the audit trail."),
 )
 
@@ -72,6 +75,7 @@ ROLES: dict[str, frozenset[str]] = {
             "models.read",
             "styles.read",
             "styles.change",
+            "sharing.own",
             "endpoints.read",
             "options.read",
         )

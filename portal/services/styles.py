@@ -1,15 +1,15 @@
-"""Prompt styles: every user's own, and the studio's, which all may name. An own style hides the studio's of
-that name.
+"""Prompt styles: every user's own, the studio's, which all may name, and what others share. An own style
+hides the studio's of that name, and that hides a shared one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,8 +20,10 @@ from atelier.stylefile import PromptStyle
 from portal.db.base import Database, new_id
 from portal.db.identity import User
 from portal.db.styles import Style
+from portal.domain.sharing import Visibility
 from portal.services import audit
 from portal.services.ports import Clock
+from portal.services.sharing import shared_with, standings
 
 MAX_NAME_CHARACTERS = 200
 MAX_STYLES = 2_000
@@ -37,6 +39,8 @@ class Scope(StrEnum):
 
     OWN = "own"
     STUDIO = "studio"
+    SHARED = "shared"
+    """Others' own, which they share. Nobody but their owners changes them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class StyleView:
     prompt: str
     negative_prompt: str
     scope: Scope
+    owner: str = ""
+    """The user's name; "" for the studio's."""
+    visibility: str = Visibility.STUDIO.value
+    team: str | None = None
 
     @property
     def style(self) -> PromptStyle:
@@ -86,9 +94,11 @@ class Styles:
     def listed(self, actor: audit.Actor, scope: Scope | None = None) -> list[StyleView]:
         """The styles of a scope in their order; without one, those a request of `actor` may name."""
         with self._database.reading() as session:
+            if scope is Scope.SHARED:
+                return _views(session, actor, session.scalars(_shared(actor.user_id or "")).all())
             if scope is not None:
-                return [_view(row) for row in session.scalars(_owned(_owner(actor, scope)))]
-            return [_view(row) for row in _effective(session, actor.user_id).values()]
+                return _views(session, actor, session.scalars(_owned(_owner(actor, scope))).all())
+            return _views(session, actor, list(_effective(session, actor.user_id).values()))
 
     def save(
         self, actor: audit.Actor, scope: Scope, style: PromptStyle, origin: audit.Origin = audit.Origin()
@@ -96,7 +106,9 @@ class Styles:
         """Make a style or replace the one of its name. Raises InvalidRequest, LimitExceeded."""
         with self._changing(actor, scope) as (session, shelf):
             replaced = style.name in shelf.rows
-            saved = _view(shelf.put(style))
+            row = shelf.put(style)
+            session.flush()
+            [saved] = _views(session, actor, [row])
             if scope is Scope.STUDIO:
                 _note(session, actor, "style.save", f"style:{style.name}", origin, replaced=replaced)
         return saved
@@ -187,6 +199,8 @@ class _Shelf:
             row = Style(
                 id=new_id(), owner_id=self._owner, name=style.name, position=self._next, created=self._now
             )
+            seen_by = Visibility.STUDIO if self._owner is None else Visibility.PRIVATE
+            row.visibility = seen_by.value
             self._session.add(row)
             self.rows[style.name] = row
             self._next += 1
@@ -199,6 +213,8 @@ def _owner(actor: audit.Actor, scope: Scope) -> str | None:
     """The `owner_id` of a scope's styles."""
     if scope is Scope.STUDIO:
         return None
+    if scope is Scope.SHARED:
+        raise InvalidRequest("What others share is theirs to change. Keep a style of your own instead.")
     if actor.user_id is None:
         raise InvalidRequest("Only a user has styles of their own.")
     return actor.user_id
@@ -209,18 +225,41 @@ def _owned(owner: str | None) -> Select[Style]:
     return select(Style).where(whose).order_by(Style.position, Style.id)
 
 
+def _shared(user_id: str) -> Select[Style]:
+    """What others share with a user, the oldest first: a name goes to who had it first."""
+    theirs = Style.owner_id.is_not(None), Style.owner_id != user_id
+    return select(Style).where(*theirs, shared_with(Style, user_id)).order_by(Style.created, Style.id)
+
+
 def _effective(session: Session, user_id: str | None) -> dict[str, Style]:
-    """The studio's styles, then the user's own; an own one stands where it hides the studio's."""
+    """The studio's styles, then the user's own, then what others share with them; an own one stands where it
+    hides the studio's.
+    """
+    found = {row.name: row for row in session.scalars(_owned(None))}
     if user_id is None:
-        return {row.name: row for row in session.scalars(_owned(None))}
-    query = select(Style).where(or_(Style.owner_id.is_(None), Style.owner_id == user_id))
-    rows = session.scalars(query.order_by(Style.position, Style.id)).all()
-    return {row.name: row for row in sorted(rows, key=lambda row: row.owner_id is not None)}
+        return found
+    found |= {row.name: row for row in session.scalars(_owned(user_id))}
+    for row in session.scalars(_shared(user_id)):
+        found.setdefault(row.name, row)
+    return found
 
 
-def _view(row: Style) -> StyleView:
-    scope = Scope.STUDIO if row.owner_id is None else Scope.OWN
-    return StyleView(row.id, row.name, row.prompt, row.negative_prompt, scope)
+def _views(session: Session, actor: audit.Actor, rows: Sequence[Style]) -> list[StyleView]:
+    """Rows as `actor` sees them."""
+    scopes = {None: Scope.STUDIO, actor.user_id or "": Scope.OWN}
+    return [
+        StyleView(
+            row.id,
+            row.name,
+            row.prompt,
+            row.negative_prompt,
+            scopes.get(row.owner_id, Scope.SHARED),
+            each.owner,
+            each.visibility.value,
+            each.team,
+        )
+        for row, each in zip(rows, standings(session, rows), strict=True)
+    ]
 
 
 def _length(style: Style | PromptStyle) -> int:

@@ -17,6 +17,7 @@ from portal.domain.access import SubjectKind
 from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.ports import Clock
+from portal.services.sharing import withdraw
 from portal.services.subjects import forget
 
 
@@ -41,6 +42,13 @@ class Teams:
         """Every team, by name."""
         with self._database.reading() as session:
             teams = session.scalars(select(Team).order_by(Team.name)).all()
+            return [_view(session, team) for team in teams]
+
+    def of(self, user_id: str) -> Sequence[TeamView]:
+        """The teams of a user, by name."""
+        theirs = select(Membership.team_id).where(Membership.user_id == user_id)
+        with self._database.reading() as session:
+            teams = session.scalars(select(Team).where(Team.id.in_(theirs)).order_by(Team.name)).all()
             return [_view(session, team) for team in teams]
 
     def get(self, team_id: str) -> TeamView:
@@ -97,9 +105,12 @@ class Teams:
         return self.get(team_id)
 
     def delete(self, actor: Actor, team_id: str) -> None:
-        """Take a team away, with the rules that name it; its people stay. Raises NotFound."""
+        """Take a team away, with the rules that name it; its people stay, and what was shared with it is
+        private again. Raises NotFound.
+        """
         with self._database.session() as session:
             team = _found(session, team_id, lock=True)
+            withdraw(session, team_id)
             session.delete(team)
             session.flush()
             forget(session, SubjectKind.TEAM, team_id)

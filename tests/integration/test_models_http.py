@@ -14,10 +14,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from atelier import extension
 from atelier.contract import families, keys
 from atelier.contract.models import Catalogue, ModelKind
+from portal.api.sdapi import networks
 from portal.app import create_app
 from portal.db.work import Model, Part
+from portal.domain.access import Effect, ObjectKind, SubjectKind
 from portal.services import audit
 from portal.services.models import ModelFile
 from tests.integration.test_models import CHECKPOINT_KEYS, safetensors
@@ -76,8 +79,8 @@ class People:
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> Iterator[People]:
-    studio = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def people(studio_url: str, tmp_path: Path) -> Iterator[People]:
+    studio = Studio(studio_url, tmp_path)
     with studio.database.session() as session:
         session.query(Model).delete()
     with TestClient(create_app(studio.services), base_url=ORIGIN, client=("127.0.0.1", 5000)) as client:
@@ -366,3 +369,49 @@ def test_the_portals_page_shows_models_to_all_and_changes_them_for_administrator
         assert (answer.status_code, said in answer.text) == (422, True), answer.text
     assert "was deleted" in send("/delete").text
     assert people("ann", "GET", "").json() == []
+
+
+def test_the_peers_pages_of_cards_are_our_own_and_those_of_extensions(tmp_path: Path) -> None:
+    peers = {
+        "textual inversion": ModelKind.EMBEDDING,
+        "hypernetworks": ModelKind.HYPERNETWORK,
+        "checkpoints": ModelKind.CHECKPOINT,
+        "lora": ModelKind.LORA,
+    }
+    assert networks.pages(extension.installed("ui")) == peers
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    (folder / "extension.toml").write_text(
+        'name = "shelf"\nversion = "1"\ncontract = "1.0"\nparts = ["ui"]\n'
+    )
+    page = {"type": "cards", "title": "Control Nets", "kind": "controlnet", "tag": "{name}"}
+    (folder / "ui.py").write_text(
+        f"from atelier.extension import hookimpl\n\n\n@hookimpl\ndef controls(tab):\n    return [{page}]\n"
+    )
+    found = networks.pages(extension.load("ui", tmp_path))
+    assert set(found) == {"textual inversion", "checkpoints", "control nets"}
+    assert found["control nets"] is ModelKind.CONTROLNET
+
+
+def test_a_refresh_tells_nobody_of_files_that_are_closed_to_them(people: People, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    lora = root / "Lora"
+    lora.mkdir(parents=True)
+    for number, name in enumerate(("open", "closed")):
+        network(lora / f"{name}.safetensors", salt=number)
+    services = people.studio.services
+    services.work.folders.remember(audit.SYSTEM, root, None)
+    assert len(people("root", "POST", "/refresh").json()["added"]) == 2
+    closed = next(each["id"] for each in people("root", "GET", "").json() if each["name"] == "closed")
+    services.access.put(audit.SYSTEM, ObjectKind.MODEL, closed, SubjectKind.EVERYBODY, "*", Effect.DENY)
+    for path in lora.iterdir():
+        path.rename(path.with_name(f"moved-{path.name}"))
+    for what in ("moved", "missing", "returned"):
+        told = people("ann", "POST", "/refresh").json()
+        assert [title.split(".")[0] for title in told[what]] == ["moved-open"], told
+        assert "closed" not in str(told)
+        if what == "moved":
+            kept = tmp_path / "kept"
+            lora.rename(kept)
+        elif what == "missing":
+            kept.rename(lora)

@@ -29,8 +29,8 @@ TWO = "name,prompt,negative_prompt\nfog,in fog,\nsun,{prompt} in the sun,night\n
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path)
+def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
+    made = Studio(studio_url, tmp_path)
     yield made
     made.close()
 
@@ -97,6 +97,9 @@ def test_any_name_is_made_shown_replaced_and_deleted(mia: Person, name: str) -> 
         "prompt": "p {prompt}",
         "negative_prompt": "n",
         "scope": "own",
+        "owner": "mia",
+        "visibility": "private",
+        "team": None,
     }
     assert mia("GET").json() == {"styles": [shown]}
     assert mia("PUT", address, json={"prompt": "q"}).json() == {**shown, "prompt": "q", "negative_prompt": ""}

@@ -207,6 +207,7 @@ def test_a_disabled_user_is_out_at_once(studio: Studio, client: TestClient) -> N
     assert client.get("/sdapi/v1/samplers", auth=("ann", PASSWORD)).status_code == 401
 
 
+@pytest.mark.parametrize("studio_url", ["sqlite"], indirect=True)
 def test_a_full_disk_beneath_the_database_is_told_and_nothing_is_half_kept(
     studio: Studio, client: TestClient
 ) -> None:

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from atelier import extension
 from atelier.contract.errors import InvalidRequest, NotFound
 from atelier.contract.models import ModelKind
-from portal.api.schema import UNCHANGED, also, content
 from atelier.controls import OWN_PAGES, card_pages
 from atelier.extension import Hooks
+from portal.api.schema import UNCHANGED, also, content
 from portal.api.security import Caller, require, services_of
 from portal.api.v1.models import preview_response, preview_url
 from portal.services import model_previews

@@ -18,6 +18,7 @@ from portal.api.following import follow
 from portal.api.schema import also, content
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
+from portal.services.jobs import Shown
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -73,15 +74,42 @@ def listed(
     state: Annotated[str | None, Query(description='A state, or "active" for those not yet final.')] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=32)] = None,
-    everybody: Annotated[
-        bool, Query(description="All users' jobs, without their pictures (administrators).")
-    ] = False,
+    shown: Annotated[
+        Shown,
+        Query(
+            description="mine; shared: others' that the caller sees; team: shared with a team of theirs; "
+            "studio: shared with all; everybody: all (administrators), with pictures where shared."
+        ),
+    ] = Shown.MINE,
+    everybody: Annotated[bool, Query(description="The same as shown=everybody.")] = False,
 ) -> JobsPage:
-    """The caller's jobs."""
+    """The caller's jobs, or those that others share."""
     jobs, following = services.work.jobs.listed(
-        caller, state=state, limit=limit, cursor=cursor, everybody=everybody
+        caller, state=state, limit=limit, cursor=cursor, shown=Shown.EVERYBODY if everybody else shown
     )
     return JobsPage(jobs=jobs, next=following)
+
+
+class QueueEntry(BaseModel):
+    """A place in the queue, 1 for the next to run. `job` is null for what is another's: it shows no more."""
+
+    position: int
+    job: str | None
+
+
+class QueueView(BaseModel):
+    """The jobs that wait, the whole studio's."""
+
+    waiting: int
+    entries: list[QueueEntry]
+
+
+@router.get("/queue", response_model=QueueView)
+def queue(caller: Reader, services: ServicesOf) -> QueueView:
+    """The queue with the caller's own jobs in it. Of others' there is the place and nothing else."""
+    places = services.work.jobs.queue(caller)
+    entries = [QueueEntry(position=number, job=job) for number, job in enumerate(places, 1)]
+    return QueueView(waiting=len(entries), entries=entries)
 
 
 @router.get("/{job_id}", response_model=JobView)

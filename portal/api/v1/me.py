@@ -28,6 +28,16 @@ class MeView(BaseModel):
     settings: dict[str, Any]
 
 
+class OwnTeam(BaseModel):
+    """A team of the caller's, and who is in it: who would see what is shared with it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    members: tuple[str, ...]
+
+
 class PasswordChange(BaseModel):
     """A new password, and the current one as proof."""
 
@@ -79,6 +89,14 @@ def me(caller: Annotated[Caller, Depends(require("account.read"))], services: Se
         permissions=sorted(caller.permissions),
         settings=services.identity.user(caller.user_id).settings,
     )
+
+
+@router.get("/teams", response_model=list[OwnTeam])
+def own_teams(
+    caller: Annotated[Caller, Depends(require("account.read"))], services: ServicesOf
+) -> list[OwnTeam]:
+    """The teams the caller belongs to."""
+    return [OwnTeam.model_validate(each) for each in services.teams.of(caller.user_id)]
 
 
 @router.put("/password", status_code=204, responses=also(429))

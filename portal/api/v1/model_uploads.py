@@ -34,19 +34,22 @@ _FILE: dict[str, Any] = {
 )
 async def upload(
     request: Request,
-    caller: Annotated[Caller, Depends(require("models.manage"))],
+    caller: Annotated[Caller, Depends(require("models.upload"))],
     services: Annotated[Services, Depends(services_of)],
     kind: ModelKind,
     filename: Annotated[str, Query(max_length=255)],
     name: Annotated[str, Query(max_length=200)] = "",
     folder: Annotated[str, Query(max_length=400)] = "",
     sha256: Annotated[str, Query(pattern="^([0-9a-fA-F]{64})?$")] = "",
+    own: Annotated[bool, Query(description="For the caller alone, until they share it.")] = False,
 ) -> ModelView:
-    """Register the model file in the body. With `sha256` it is checked to have arrived as it was; what can be
-    refused is refused before the body is read.
+    """Register the model file in the body: the studio's, where the caller looks after models and does not
+    want it for themselves, else the caller's own. With `sha256` it is checked to have arrived as it was; what
+    can be refused is refused before the body is read.
     """
     length = request.headers.get("content-length")
-    announced = Announced(filename, kind, name, folder, int(length) if length else None, sha256)
+    owner = caller.user_id if own or not caller.may("models.manage") else None
+    announced = Announced(filename, kind, name, folder, int(length) if length else None, sha256, owner)
     uploads = services.work.uploads
     await run_in_threadpool(uploads.expect, announced)
     with uploads.arriving(announced) as arriving:
@@ -55,7 +58,7 @@ async def upload(
         except ClientDisconnect as error:
             raise InvalidRequest(f"{filename} did not arrive whole: the connection broke.") from error
         found = await run_in_threadpool(uploads.register, caller, announced, arriving)
-    return ModelView.of(await run_in_threadpool(_record_of, services, found))
+    return ModelView.of(await run_in_threadpool(_record_of, services, caller, found, owner))
 
 
 async def _written(request: Request, arriving: Arriving) -> None:
@@ -68,6 +71,9 @@ async def _written(request: Request, arriving: Arriving) -> None:
     await run_in_threadpool(arriving.write, bytes(held))
 
 
-def _record_of(services: Services, model: ModelRef) -> Record:
-    records = services.work.desk.records(Wanted(model.kind))
-    return next(each for each in records if each.model.name == model.name)
+def _record_of(services: Services, caller: Caller, model: ModelRef, owner: str | None) -> Record:
+    """The model that was registered: the owner's own, or the studio's where the file is that already."""
+    records = services.work.desk.records(Wanted(model.kind, missing=True), caller)
+    wanted = (caller.username if owner else "", "")
+    found = (each for each in records if each.model == model and each.standing.owner in wanted)
+    return max(found, key=lambda each: each.standing.owner)

@@ -25,6 +25,8 @@ router = APIRouter(prefix="/api/v1/models", tags=["models"])
 ServicesOf = Annotated[Services, Depends(services_of)]
 Reader = Annotated[Caller, Depends(require("models.read"))]
 Keeper = Annotated[Caller, Depends(require("models.manage"))]
+Owner = Annotated[Caller, Depends(require("models.upload"))]
+"""Who may have models of their own: others' are refused, unless they look after all."""
 _PICTURE: dict[str, Any] = {
     "requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
@@ -72,6 +74,11 @@ class ModelView(BaseModel):
     preview_url: str | None
     created: float
     modified: float
+    owner: str
+    """The user's name; "" for the studio's own."""
+    visibility: str
+    """private, team or studio: who sees it besides its owner and whoever looks after models."""
+    team: str | None
     missing_since: float | None
     """When its linked file was found to be gone; nobody can draw with it until it is found again."""
 
@@ -91,6 +98,9 @@ class ModelView(BaseModel):
             created=record.created,
             modified=record.modified,
             missing_since=record.missing_since,
+            owner=record.standing.owner,
+            visibility=record.standing.visibility.value,
+            team=record.standing.team,
             **known,
             **record.notes.model_dump(),
         )
@@ -198,10 +208,13 @@ def make_standard(body: StandardRequest, caller: Keeper, services: ServicesOf) -
 @router.post("/refresh", response_model=RefreshView)
 def refresh(caller: Reader, services: ServicesOf) -> RefreshView:
     """Register what is new in the folders that are linked in place, follow what was moved, and mark what is
-    gone.
+    gone. Models that the caller may not see are not told of.
     """
     found = services.work.folders.refresh(caller)
-    lists = {name: getattr(found, name) for name in ("added", "moved", "returned", "missing")}
+    lists = {
+        name: services.work.models.known_to(caller, getattr(found, name))
+        for name in ("added", "moved", "returned", "missing")
+    }
     titles = {name: [model.title for model in models] for name, models in lists.items()}
     return RefreshView(**titles, refused=dict(found.refused))
 
@@ -215,7 +228,7 @@ def model(model_id: str, caller: Reader, services: ServicesOf) -> ModelDetails:
 
 @router.patch("/{model_id}", response_model=ModelView, responses=also(409))
 def change_model(
-    model_id: str, body: ModelPatch, request: Request, caller: Keeper, services: ServicesOf
+    model_id: str, body: ModelPatch, request: Request, caller: Owner, services: ServicesOf
 ) -> ModelView:
     """Change a model's name, notes, trigger words, preferred weight or VAE, or family, or make it the
     standard one.
@@ -224,7 +237,7 @@ def change_model(
 
 
 @router.delete("/{model_id}", status_code=204, responses=also(409))
-def delete_model(model_id: str, request: Request, caller: Keeper, services: ServicesOf) -> None:
+def delete_model(model_id: str, request: Request, caller: Owner, services: ServicesOf) -> None:
     """Take a model away. Jobs that are accepted are still drawn with it."""
     services.work.desk.delete(caller, model_id, arrived(request).origin)
 
@@ -243,7 +256,7 @@ def preview(
 async def set_preview(
     model_id: str,
     request: Request,
-    caller: Keeper,
+    caller: Owner,
     services: ServicesOf,
     picture: Annotated[str | None, Query(max_length=64, description="One of your own pictures.")] = None,
 ) -> ModelView:
@@ -256,7 +269,7 @@ async def set_preview(
 
 
 @router.delete("/{model_id}/preview", status_code=204)
-def remove_preview(model_id: str, request: Request, caller: Keeper, services: ServicesOf) -> None:
+def remove_preview(model_id: str, request: Request, caller: Owner, services: ServicesOf) -> None:
     """Take the preview away."""
     services.work.desk.remove_preview(caller, model_id, arrived(request).origin)
 

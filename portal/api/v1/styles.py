@@ -50,6 +50,10 @@ class StyleOut(StyleBody):
     id: str
     name: str
     scope: Scope
+    owner: str
+    """The user's name; "" for the studio's."""
+    visibility: str
+    team: str | None
 
 
 class StylesOut(BaseModel):
@@ -90,7 +94,7 @@ async def sent_file(request: Request) -> bytes:
 @router.get("", response_model=StylesOut)
 def styles(caller: Reader, services: ServicesOf, scope: Scope | None = None) -> StylesOut:
     """The styles the caller's requests may name, an own one in place of the studio's of that name. With
-    `scope`, all of the caller's own or all of the studio's.
+    `scope`, all of the caller's own, all of the studio's, or all that others share with the caller.
     """
     return StylesOut(styles=[_out(view) for view in services.styles.listed(caller, scope)])
 

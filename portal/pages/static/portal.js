@@ -52,7 +52,7 @@ for (const lost of ["htmx:sendError", "htmx:timeout"]) document.addEventListener
 
 // A model file goes as the body of one request, so that its progress can be shown and it can be taken back.
 for (const form of document.querySelectorAll("form[data-upload]")) {
-  const { file, kind, name, folder } = form.elements;
+  const { file, kind, name, folder, own } = form.elements;
   const [meter, wrong] = [form.querySelector(".meter"), form.querySelector(".notice")];
   const [bar, told] = [meter.querySelector("progress"), meter.querySelector("span")];
   const send = form.querySelector(".primary");
@@ -66,7 +66,7 @@ for (const form of document.querySelectorAll("form[data-upload]")) {
     event.preventDefault();
     const [chosen] = file.files;
     if (!chosen) return;
-    const query = new URLSearchParams({ kind: kind.value, filename: chosen.name, name: name.value.trim(), folder: folder.value.trim() });
+    const query = new URLSearchParams({ kind: kind.value, filename: chosen.name, name: name.value.trim(), folder: folder.value.trim(), own: own ? own.value : "true" });
     const request = new XMLHttpRequest();
     request.open("POST", `${form.dataset.upload}?${query}`);
     request.upload.addEventListener("progress", ({ loaded, total }) => {
