@@ -17,6 +17,7 @@ _HEAD = f"""<title>{TITLE}</title>
 <link rel="icon" href="/ui/mark.svg" type="image/svg+xml" />
 <link rel="stylesheet" href="/ui/studio.css" />
 <link rel="stylesheet" href="/ui/cards.css" />
+<link rel="stylesheet" href="/ui/gallery.css" />
 <script type="module" src="/ui/studio.js"></script>
 """.encode()
 

@@ -37,9 +37,12 @@ class Job:
     step: int = 0
     pictures: list[str] = field(default_factory=list)
     version: int = 0
+    endpoint: str | None = None
     action: str | None = None
     error: dict[str, Any] | None = None
     finished: float | None = None
+    visibility: str = "private"
+    team: str | None = None
 
 
 class Double:
@@ -56,7 +59,11 @@ class Double:
         self.shows: dict[str, Any] = {}
         """What views say of every job instead, its progress by "progress"."""
         self.models = some_models()
-        self.permissions: list[str] = []
+        self.permissions: list[str] = ["sharing.own"]
+        self.teams: dict[str, list[str]] = {}
+        self.endpoints = {"local": "in_service", "big": "asleep"}
+        self.chosen: dict[str, str] = {}
+        self.locked_by = ""
         self.styles = {
             "wrap": ("photo of {prompt}, bright", "dark"),
             "plain": ("sharp edges", "blurry, {prompt}"),
@@ -76,6 +83,10 @@ class Double:
         if job is None or job.owner != self.who(request):
             raise HTTPException(404)
         return job
+
+    def shares(self, job: Job, name: str) -> bool:
+        """Whether the job is shared with somebody of that name."""
+        return job.visibility == "studio" or (job.visibility == "team" and name in self.teams[str(job.team)])
 
     async def paint(self, job: Job) -> None:
         total = int(job.payload["n_iter"]) * int(job.payload["batch_size"])
@@ -147,6 +158,9 @@ class Double:
         done = job.state in FINAL
         return {
             "id": job.id,
+            "owner": job.owner,
+            "visibility": job.visibility,
+            "team": job.team,
             "task": "text-to-image",
             "state": job.state,
             "created": job.created,
@@ -215,6 +229,8 @@ def create_double(double: Double) -> FastAPI:
     add_models(app, lambda: double.models, double.who)
     add_texts(app, double)
     add_sights(app, double)
+    add_sharing(app, double)
+    add_endpoints(app, double)
     return app
 
 
@@ -322,6 +338,7 @@ def add_jobs(app: FastAPI, double: Double) -> None:
         if double.refuse_with:
             return JSONResponse({"error": double.refuse_with}, 422)
         job = Job(f"job{next(double.serial)}", owner, body["txt2img_payload"], body["model"])
+        job.endpoint = body.get("endpoint")
         double.jobs[job.id] = job
         task = asyncio.create_task(double.paint(job))
         double.running.add(task)
@@ -329,11 +346,28 @@ def add_jobs(app: FastAPI, double: Double) -> None:
         return JSONResponse(double.view(job), 202)
 
     @app.get("/api/v1/jobs")
-    async def listed(request: Request, state: str = "", limit: int = 20) -> dict[str, Any]:
-        owner = double.who(request)
-        mine = [job for job in reversed(double.jobs.values()) if job.owner == owner]
+    async def listed(
+        request: Request, state: str = "", limit: int = 20, shown: str = "mine"
+    ) -> dict[str, Any]:
+        name = double.who(request)
+        wanted = {
+            "mine": lambda job: job.owner == name,
+            "shared": lambda job: job.owner != name and double.shares(job, name),
+            "team": lambda job: job.visibility == "team" and double.shares(job, name),
+            "studio": lambda job: job.visibility == "studio",
+        }[shown]
+        found = [job for job in reversed(double.jobs.values()) if wanted(job)]
+        listed = [double.view(job) for job in found if state != "active" or job.state not in FINAL][:limit]
+        return {"jobs": listed, "next": None}
+
+    @app.get("/api/v1/jobs/queue")
+    async def queue(request: Request) -> dict[str, Any]:
+        name = double.who(request)
+        waiting = [job for job in double.jobs.values() if job.state == "queued"]
+        jobs = [job.id if job.owner == name else None for job in waiting]
         return {
-            "jobs": [double.view(job) for job in mine if state != "active" or job.state not in FINAL][:limit]
+            "waiting": len(waiting),
+            "entries": [{"position": at, "job": job} for at, job in enumerate(jobs, 1)],
         }
 
     @app.get("/api/v1/jobs/{job_id}")
@@ -377,10 +411,53 @@ def add_sights(app: FastAPI, double: Double) -> None:
     @app.get("/files/{name}")
     async def file(request: Request, name: str, download: int = 0) -> Response:
         owner = double.who(request)
-        if name not in double.files or double.files[name][0] != owner:
+        job = next((each for each in double.jobs.values() if name in each.pictures), None)
+        if job is None or not (job.owner == owner or double.shares(job, owner)):
             raise HTTPException(404)
         _, content, view = double.files[name]
         headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
         if download:
             headers["Content-Disposition"] = f'attachment; filename="00000-{view["seed"]}.png"'
         return Response(content, media_type="image/png", headers=headers)
+
+
+def add_sharing(app: FastAPI, double: Double) -> None:
+    """Teams, and who sees a job: the team's name is its id too."""
+
+    @app.get("/api/v1/me/teams")
+    async def teams(request: Request) -> list[dict[str, Any]]:
+        name = double.who(request)
+        return [
+            {"id": team, "name": team, "members": members}
+            for team, members in double.teams.items()
+            if name in members
+        ]
+
+    @app.put("/api/v1/sharing/job/{job_id}")
+    async def share(request: Request, job_id: str) -> dict[str, Any]:
+        job, wish = double.owned(request, job_id), await request.json()
+        job.visibility, job.team = wish["visibility"], wish.get("team")
+        return {"owner": job.owner, "visibility": job.visibility, "team": job.team}
+
+
+def add_endpoints(app: FastAPI, double: Double) -> None:
+    """Endpoints, and which of them somebody chose."""
+
+    @app.get("/api/v1/endpoints")
+    async def endpoints(request: Request) -> list[dict[str, Any]]:
+        double.who(request)
+        return [{"name": name, "state": state} for name, state in double.endpoints.items()]
+
+    @app.get("/api/v1/settings/me")
+    async def settings(request: Request) -> dict[str, Any]:
+        value = double.chosen.get(double.who(request), "automatic")
+        return {"settings": [{"key": "atelier_endpoint", "value": value, "locked_by": double.locked_by}]}
+
+    @app.patch("/api/v1/settings/me")
+    async def change(request: Request) -> Response:
+        name, values = double.who(request), (await request.json())["values"]
+        if double.locked_by:
+            error = {"code": "conflict", "message": "The option 'atelier_endpoint' is locked by the studio."}
+            return JSONResponse({"error": error | {"retryable": False, "detail": {}}}, 409)
+        double.chosen[name] = values["atelier_endpoint"]
+        return JSONResponse({"settings": []})

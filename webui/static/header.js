@@ -27,7 +27,8 @@ function otherLook() {
   history.replaceState(null, "", address);
 }
 
-export function header() {
+// `pictures` opens the gallery.
+export function header(pictures) {
   const user = element("span", { class: "user", id: "atelier_user" });
   const portal = element("a", { class: "plain", href: "/portal/" }, "Portal");
   const bar = element(
@@ -36,6 +37,7 @@ export function header() {
     element(
       "nav", { "aria-label": "Account" },
       user,
+      element("button", { class: "plain", type: "button", id: "atelier_gallery_button", on: { click: () => pictures() } }, "Gallery"),
       element("button", { class: "plain look", type: "button", title: "Dark or light", on: { click: otherLook } }, "Dark or light"),
       portal,
       element("form", { method: "post", action: "/portal/logout" }, element("button", { class: "plain", id: "atelier_logout" }, "Log out")),

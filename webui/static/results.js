@@ -8,11 +8,12 @@ const ALWAYS_SENT = "save_images";
 const UPSCALE = "Draw this picture once more with the Hires. fix settings of the form: its own seed and parameters give the same picture, larger";
 
 export class Results {
-  constructor(root, upscale) {
+  constructor(root, { upscale, share }) {
     this.pictures = [];
     this.beside = null;
     this.said = [];
     this.onUpscale = upscale;
+    this.onShare = share;
     this.picturesOf = null;
     this.selected = -1;
     this.job = null;
@@ -45,7 +46,8 @@ export class Results {
     this.open = element("a", { class: "action", id: "txt2img_open", target: "_blank", rel: "noopener" }, "Open");
     this.copy = element("button", { class: "action", type: "button", id: "txt2img_copy_infotext", on: { click: () => this.copyInfotext() } }, "Copy parameters");
     this.upscale = element("button", { class: "action", type: "button", id: "txt2img_upscale", title: UPSCALE, on: { click: () => this.onUpscale() } }, "Upscale");
-    this.actions = element("div", { class: "picture-actions", id: "image_buttons_txt2img", hidden: true }, this.download, this.open, this.copy, this.upscale);
+    this.share = element("button", { class: "action", type: "button", id: "txt2img_share", title: "Say who sees these pictures", on: { click: () => this.onShare(this.job, this.chosen) } }, "Share");
+    this.actions = element("div", { class: "picture-actions", id: "image_buttons_txt2img", hidden: true }, this.download, this.open, this.copy, this.upscale, this.share);
     this.infotext = element("p", { class: "infotext", id: "html_info_txt2img", hidden: true });
     this.time = element("p", { class: "time", id: "html_log_txt2img", hidden: true });
     this.notes = element("ul", { class: "notes", id: "txt2img_notes", "aria-label": "Notes on this job", hidden: true });
@@ -153,6 +155,8 @@ export class Results {
     for (const part of [this.actions, this.infotext]) show(part, Boolean(chosen));
     if (chosen) this.drawChosen(chosen);
     show(this.upscale, Boolean(chosen) && !chosen.grid);
+    // What stands beside a new job's pictures is of another one.
+    show(this.share, Boolean(this.job?.pictures.some((each) => each.id === chosen?.id)));
     this.drawThumbs();
     this.drawNotes();
   }

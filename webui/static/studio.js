@@ -3,13 +3,14 @@ import { api, post, renewed } from "./api.js";
 import { byId, present } from "./dom.js";
 import { FINAL, follow } from "./follow.js";
 import { filled, settled, value, write } from "./form.js";
+import { gallery } from "./gallery.js";
 import { tieCards } from "./cards.js";
 import { chooseLook, header } from "./header.js";
 import { listen } from "./keys.js";
 import { nameButtons } from "./labels.js";
 import { Results } from "./results.js";
 import { followSize } from "./sizes.js";
-import { tieTools } from "./tools.js";
+import { takeParameters, tieTools } from "./tools.js";
 
 const LOGIN = { href: "/portal/login?next=/", text: "Log in again" };
 const RENEW_MS = 4 * 60 * 1000;
@@ -203,9 +204,10 @@ async function tieGenerate(studio) {
 }
 
 async function start() {
-  header();
+  const pictures = gallery({ take: (infotext) => takeParameters(infotext) });
+  header(() => pictures.open());
   nameButtons();
-  const studio = new Studio(new Results(await present("#txt2img_results"), () => studio.upscale()));
+  const studio = new Studio(new Results(await present("#txt2img_results"), { upscale: () => studio.upscale(), share: (job, picture) => pictures.open(job, picture) }));
   watchSubmissions(studio);
   followSize();
   tieTools(studio);

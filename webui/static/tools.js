@@ -49,13 +49,16 @@ function tieReading(studio) {
     studio.results.complain(null);
   });
   takePictures("#txt2img_prompt", {
-    async read(infotext) {
-      write("txt2img_prompt", infotext);
-      await settled();
-      byId("paste").click();
-    },
+    read: takeParameters,
     refuse: (error) => studio.results.complain(error),
   });
+}
+
+// Generation parameters into the form, as if they had been typed into the prompt and read from there.
+export async function takeParameters(infotext) {
+  write("txt2img_prompt", infotext);
+  await settled();
+  byId("paste").click();
 }
 
 // The lines of a text file into a text field, as the peer's panel takes a file.
