@@ -94,7 +94,9 @@ class PortalClient:
         """Accept a job; the same key with the same body gives the same job."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
         return JobView.model_validate(
-            await self._json("POST", "/api/v1/jobs", json=request.model_dump(), headers=headers)
+            await self._json(
+                "POST", "/api/v1/jobs", json=request.model_dump(exclude_unset=True), headers=headers
+            )
         )
 
     async def job(self, job_id: str) -> JobView:

@@ -19,7 +19,13 @@ from atelier.scripts.arrangement import GRID_OPTIONS, style_of
 
 PASTING_OPTIONS = frozenset({"infotext_styles", "infotext_skip_pasting", "disable_weights_auto_swap"})
 """Options that say what pasting an infotext takes over."""
-SERVED = HONOURED | PASTING_OPTIONS
+ENDPOINT = "atelier_endpoint"
+"""Where a request goes that names no endpoint."""
+AUTOMATIC = "automatic"
+"""The endpoint that is free, and has the weights in memory, is chosen for each part."""
+OWN: Mapping[str, Any] = {ENDPOINT: AUTOMATIC}
+"""Options that the peer has no need of, with their defaults."""
+SERVED = HONOURED | PASTING_OPTIONS | OWN.keys()
 """Options that a user can set."""
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "hires_fix_refiner_pass": REFINER_PASSES,
@@ -47,7 +53,7 @@ class Wanted:
 
 def known() -> dict[str, Any]:
     """Every option there is, with its default."""
-    return dict.fromkeys(options.INFOTEXT_OPTIONS, True) | dict(options.defaults())
+    return dict.fromkeys(options.INFOTEXT_OPTIONS, True) | dict(options.defaults()) | dict(OWN)
 
 
 def wanted(

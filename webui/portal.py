@@ -30,6 +30,18 @@ class StudioClient(PortalClient):
         """The prompt styles the caller may use: name, prompt, negative_prompt, scope."""
         return list((await self._json("GET", "/api/v1/styles"))["styles"])
 
+    async def endpoints(self) -> list[dict[str, Any]]:
+        """The endpoints the caller may use: name, state."""
+        return list(await self._json("GET", "/api/v1/endpoints"))
+
+    async def own_settings(self) -> list[dict[str, Any]]:
+        """Every option as it holds for the caller: key, value, locked_by."""
+        return list((await self._json("GET", "/api/v1/settings/me"))["settings"])
+
+    async def set_own(self, values: Mapping[str, Any]) -> None:
+        """Let options hold for the caller from now on. Raises Conflict for one that is locked."""
+        await self._send("PATCH", "/api/v1/settings/me", json={"values": dict(values)})
+
     async def infotext(self, text: str) -> dict[str, Any]:
         """What a form reads in generation parameters: infotext, parameters, fields, overrides, ignored."""
         return dict(await self._json("POST", "/api/v1/infotext", json={"text": text}))

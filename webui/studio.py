@@ -6,6 +6,7 @@ import gradio as gr
 
 from webui.components.controls import draw, tool
 from webui.handlers.checkpoints import checkpoint_lister
+from webui.handlers.endpoints import endpoint_lister
 from webui.handlers.quick import quick_starter, vae_lister
 from webui.handlers.styles import style_lister
 from webui.page import TITLE
@@ -55,6 +56,8 @@ def build_studio(portal: Portal) -> gr.Blocks:
         settings = list(quick.values())
         tie([blocks.load], quick_starter(portal), settings, settings)
         tie([refresh.click], vae_lister(portal), settings[:1], settings[:1])
+        endpoint = drawn[params.ENDPOINT.elem_id]
+        tie([blocks.load, refresh.click], endpoint_lister(portal), [endpoint], [endpoint])
         styles = drawn[params.STYLES.elem_id]
         tie(blocks.load, style_lister(portal), [styles], [styles])
     return blocks

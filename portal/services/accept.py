@@ -20,6 +20,7 @@ from atelier.contract import canonical
 from atelier.contract.errors import Conflict, InvalidRequest, NotPermitted, TooManyRequests, UnknownName
 from atelier.contract.jobs import JobRequest, JobState, PartState
 from atelier.contract.parts import Task
+from atelier.ownoptions import AUTOMATIC, ENDPOINT, OWN
 from atelier.resolve import Resolution, parse_payload, resolve_txt2img
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
@@ -27,18 +28,17 @@ from portal.db.work import Endpoint, IdempotencyKey, Job, Part
 from portal.domain.effort import effort
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services import audit, model_presence
-from portal.services.access import Access
+from portal.services.access import endpoints_of
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
 from portal.services.dispatch_watch import IDEMPOTENCY_SECONDS
 from portal.services.models import catalogue
 from portal.services.ports import Clock
 from portal.services.quotas import Quotas
-from portal.services.setting_layers import standing
+from portal.services.setting_layers import Standing, standing
 
 log = logging.getLogger(__name__)
 
-AUTOMATIC = "automatic"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON writes it; an even number of backslashes before it is text about it."""
 
@@ -196,13 +196,13 @@ class Acceptance:
             raise UnknownName.of("task", request.task, [task.value for task in Task])
         payload = parse_payload(request.txt2img_payload)
         held = standing(session, user_id)
-        endpoint = _endpoint(session, user_id, request.endpoint)
+        endpoint = _chosen(session, user_id, request, held)
         models = catalogue(session, user_id)
         resolution = resolve_txt2img(
             payload,
             models,
             model=request.model,
-            settings=held.values,
+            settings={name: value for name, value in held.values.items() if name not in OWN},
             locked=held.locks,
             draw=self._draw,
             answering=answering,
@@ -289,10 +289,22 @@ def _parts(job: Job, resolution: Resolution) -> list[Part]:
     return rows
 
 
+def _chosen(session: Session, user_id: str, request: JobRequest, held: Standing) -> str | None:
+    """The endpoint of a request: the locked one, the one it names, else the one of the settings, if that is
+    there for the user; None for automatic. Raises UnknownName, NotPermitted.
+    """
+    standard = str(held.values.get(ENDPOINT, AUTOMATIC))
+    if ENDPOINT in held.locks:
+        return _endpoint(session, user_id, standard)
+    if "endpoint" in request.model_fields_set:
+        return _endpoint(session, user_id, request.endpoint)
+    there = standard in endpoints_of(session, user_id)
+    return _endpoint(session, user_id, standard if there else AUTOMATIC)
+
+
 def _endpoint(session: Session, user_id: str, wanted: str) -> str | None:
-    access = Access(session, user_id)
-    every = session.scalars(select(Endpoint.name).order_by(Endpoint.name)).all()
-    names = [name for name in every if access.endpoint(name)]
+    every = session.scalar(select(Endpoint.name).limit(1))
+    names = endpoints_of(session, user_id)
     if wanted == AUTOMATIC and (names or not every):
         return None
     if not names and every:

@@ -22,6 +22,7 @@ from portal.db.rights import Team
 from portal.domain.access import EVERYBODY, SubjectKind
 from portal.domain.levels import Layer, Level, merged
 from portal.services import audit
+from portal.services.access import endpoints_of
 from portal.services.audit import Actor
 from portal.services.models import catalogue
 from portal.services.ports import Clock
@@ -144,6 +145,7 @@ class SettingLevels:
             current = _shown(place.standing.values, place.models)
             inherited = _shown(place.inherited.values, place.models)
             wanted = ownoptions.wanted(given, current, place.models, inherited)
+            _check_endpoint(session, actor, wanted.changes.get(ownoptions.ENDPOINT))
             changes = {
                 name: value
                 for name, value in wanted.changes.items()
@@ -287,6 +289,15 @@ def _check_locks(place: _Place, changes: Mapping[str, Any], locks: Mapping[str, 
             raise UnknownName.of("option", name, sorted(ownoptions.SERVED))
     if locks and place.scope.kind is SubjectKind.USER:
         raise InvalidRequest("Your own settings lie on top: there is nobody to lock them for.")
+
+
+def _check_endpoint(session: Session, actor: Actor, name: str | None) -> None:
+    """Raise UnknownName for an endpoint that is not there for who sets it."""
+    if name in (None, ownoptions.AUTOMATIC) or actor.user_id is None:
+        return
+    names = endpoints_of(session, actor.user_id)
+    if name not in names:
+        raise UnknownName.of("endpoint", name, [ownoptions.AUTOMATIC, *names])
 
 
 def _those(locks: Mapping[str, bool] | None, wanted: bool) -> frozenset[str]:

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import ADA, Visit, Visitor
 from tests.browser.stage import Stage, last_job
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.browser]
 
@@ -442,3 +443,38 @@ def test_every_control_has_a_name(ada: Visitor) -> None:
         .map((each) => each.outerHTML.slice(0, 120))"""
     )
     assert nameless == []
+
+
+def test_an_endpoint_is_chosen_among_those_one_may_use_kept_and_sent(
+    ada: Visitor, visit: Visit, stage: Stage
+) -> None:
+    page, chosen = ada.page, ada.page.get_by_label("Endpoint", exact=True)
+    expect(chosen).to_have_value("Automatic")
+    ada.number("steps", 1)
+    ada.generate()
+    ada.finished()
+    chosen.click()
+    expect(page.locator("#atelier_endpoint [role=option]")).to_contain_text(
+        ["Automatic", "local (ready)", "big (asleep, wakes with a job)"]
+    )
+    page.get_by_role("option", name="big (asleep, wakes with a job)").click()
+    eventually(lambda: stage.double.chosen == {"ada": "big"}, within=60, about="the choice was not kept")
+    page.reload()
+    ada.ready()
+    expect(chosen).to_have_value("big (asleep, wakes with a job)")
+    ada.number("steps", 1)
+    ada.generate()
+    ada.finished()
+    assert [job.endpoint for job in stage.double.jobs.values()] == ["automatic", "big"]
+    grace = visit(stage.url)
+    grace.log_in(*GRACE)
+    expect(grace.page.get_by_label("Endpoint", exact=True)).to_have_value("Automatic")
+
+
+def test_an_endpoint_that_is_locked_is_shown_and_not_to_be_changed(visit: Visit, stage: Stage) -> None:
+    stage.double.locked_by, stage.double.chosen = "the studio", {"ada": "local"}
+    ada = visit(stage.url)
+    ada.log_in(*ADA)
+    expect(ada.page.get_by_label("Endpoint", exact=True)).to_have_value("local (ready)")
+    expect(ada.page.get_by_label("Endpoint", exact=True)).to_be_disabled()
+    expect(ada.page.locator("#atelier_endpoint")).to_contain_text("Locked by the studio.")

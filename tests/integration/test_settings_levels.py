@@ -19,8 +19,10 @@ from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.migrate import upgrade
 from portal.db.preferences import SettingsVersion
+from portal.domain.access import Effect, ObjectKind, SubjectKind
 from portal.domain.levels import Level
 from portal.services.callers import Caller
+from portal.services.ports import EndpointSpec
 from portal.services.setting_levels import PLATFORM, Scope, SettingView, of_team, of_user
 from portal.services.trail import Wanted
 from tests.jobs_studio import PAYLOAD, Studio
@@ -234,3 +236,33 @@ def test_what_a_deleted_team_and_user_had_set_goes_with_them(studio: Studio) -> 
     studio.services.departures.hand_over(root, ann.user_id, "root")
     with studio.database.reading() as session:
         assert session.query(SettingsVersion).count() == 0
+
+
+def test_where_a_request_goes_is_a_setting_that_can_be_locked(studio: Studio) -> None:
+    root, ann, bob = studio.user("root", "admin"), studio.user("ann"), studio.user("bob")
+    levels, key = studio.services.setting_levels, "atelier_endpoint"
+    for name in ("big", "small"):
+        studio.work.endpoints.create(root, EndpointSpec(name))
+
+    def goes_to(who: Caller, **named: str) -> str | None:
+        job = studio.work.acceptance.accept(who, JobRequest(txt2img_payload=PAYLOAD, **named))
+        return studio.parts(job)[0].wanted_endpoint
+
+    with pytest.raises(UnknownName, match="no endpoint named 'bgi'"):
+        levels.change(ann, of_user(ann.user_id), {key: "bgi"})
+    assert goes_to(ann) is None
+    levels.change(ann, of_user(ann.user_id), {key: "big"})
+    assert [goes_to(ann), goes_to(bob)] == ["big", None]
+    assert [goes_to(ann, endpoint="small"), goes_to(ann, endpoint="automatic")] == ["small", None]
+    closed = studio.services.access.put(
+        root, ObjectKind.ENDPOINT, "big", SubjectKind.USER, ann.user_id, Effect.DENY
+    )
+    assert goes_to(ann) is None, "what is closed to her is not asked for"
+    with pytest.raises(UnknownName):
+        levels.change(ann, of_user(ann.user_id), {key: None})
+        levels.change(ann, of_user(ann.user_id), {key: "big"})
+    studio.services.access.delete(root, closed.id)
+    levels.change(root, PLATFORM, {key: "small"}, {key: True})
+    assert [goes_to(ann), goes_to(bob, endpoint="big")] == ["small", "small"]
+    with pytest.raises(Conflict, match="locked by the studio"):
+        levels.change(bob, of_user(bob.user_id), {key: "big"})

@@ -216,9 +216,12 @@ def test_pasting_without_a_session_says_so_and_changes_nothing() -> None:
 
 def test_a_job_is_refused_in_words_where_the_form_cannot_be_read() -> None:
     generate = generator(portal())
-    assert "Reload" in json.loads(asyncio.run(generate(ADA, None, "only one value")))["error"]["message"]
     assert (
-        json.loads(asyncio.run(generate(NOBODY, None, *untouched())))["error"]["code"] == "not_authenticated"
+        "Reload" in json.loads(asyncio.run(generate(ADA, None, None, "only one value")))["error"]["message"]
+    )
+    assert (
+        json.loads(asyncio.run(generate(NOBODY, None, None, *untouched())))["error"]["code"]
+        == "not_authenticated"
     )
 
 
@@ -234,5 +237,5 @@ def test_upscaling_keeps_the_picture_and_takes_the_second_pass_from_the_form() -
 
 
 def test_upscaling_nothing_is_refused_in_words() -> None:
-    said = json.loads(asyncio.run(upscaler(portal())(ADA, "", *untouched())))
+    said = json.loads(asyncio.run(upscaler(portal())(ADA, "", None, *untouched())))
     assert "could not be read" in said["error"]["message"]

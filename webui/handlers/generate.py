@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import gradio as gr
 
@@ -17,13 +18,15 @@ Handler = Callable[..., Awaitable[str]]
 
 
 def generator(portal: Portal) -> Handler:
-    """A handler that submits the form, with the checkpoint before its values."""
+    """A handler that submits the form, with the checkpoint and the endpoint before its values."""
 
-    async def generate(request: gr.Request, checkpoint: str | None, *values: Value) -> str:
+    async def generate(
+        request: gr.Request, checkpoint: str | None, endpoint: str | None, *values: Value
+    ) -> str:
         try:
             caller = await portal.caller(request.cookies) or {}
             fields = payload(values, caller.get("settings") or {})
-            job = JobRequest(model=checkpoint or None, txt2img_payload=fields)
+            job = job_request(checkpoint, endpoint, fields)
             async with portal.client(request.cookies) as client:
                 accepted = await client.submit(job)
         except AtelierError as error:
@@ -33,3 +36,9 @@ def generator(portal: Portal) -> Handler:
         return ticket(job=accepted.id)
 
     return generate
+
+
+def job_request(checkpoint: str | None, endpoint: str | None, fields: dict[str, Any]) -> JobRequest:
+    """The request; without an endpoint, while the list is not there yet, that of the caller's settings."""
+    named = {"endpoint": endpoint} if endpoint else {}
+    return JobRequest(model=checkpoint or None, txt2img_payload=fields, **named)

@@ -8,8 +8,7 @@ from typing import Any
 import gradio as gr
 
 from atelier.contract.errors import AtelierError, InvalidRequest
-from atelier.contract.jobs import JobRequest
-from webui.handlers.generate import Handler
+from webui.handlers.generate import Handler, job_request
 from webui.handlers.ticket import ticket
 from webui.params.form import ALWAYS, FORM
 from webui.params.table import Form, Value, fields, filled
@@ -24,13 +23,13 @@ def upscaler(portal: Portal) -> Handler:
     again from the picture's own parameters, which gives the picture itself.
     """
 
-    async def upscale(request: gr.Request, source: str | None, *values: Value) -> str:
+    async def upscale(request: gr.Request, source: str | None, endpoint: str | None, *values: Value) -> str:
         try:
             picture = json.loads(source or "{}")
             form = filled(FORM, values)
             async with portal.client(request.cookies) as client:
                 read = await client.infotext(str(picture["infotext"]))
-                job = JobRequest(model=picture.get("model") or None, txt2img_payload=upscaled(read, form))
+                job = job_request(picture.get("model"), endpoint, upscaled(read, form))
                 accepted = await client.submit(job)
         except AtelierError as error:
             return ticket(error=error)

@@ -53,6 +53,11 @@ QUICK = (VAE, CLIP_SKIP)
 OPTION_OF = {VAE.elem_id: "sd_vae", CLIP_SKIP.elem_id: "CLIP_stop_at_last_layers"}
 """Quick setting -> the option it sets for a request."""
 
+ENDPOINT = Choice(
+    "", "Endpoint", "atelier_endpoint", "automatic", choices=("automatic",), callers=True, same=True
+)
+"""Where the pictures are made. It changes none of them, so it is no field of the form."""
+
 STYLES = Choices("styles", "Styles", "txt2img_styles", [])
 OVERRIDES = Choices("", "Override settings", "txt2img_override_settings", [])
 

@@ -101,9 +101,10 @@ def _tie_jobs(portal: Portal, drawn: Drawn, checkpoint: gr.Dropdown) -> None:
     """Generate, upscale and paste: each answers with the ticket the script watches."""
     form = [drawn[control.elem_id] for control in FORM]
     ticket: Component = drawn["txt2img_ticket"]
-    tie(drawn["txt2img_generate"].click, generator(portal), [checkpoint, *form], [ticket])
+    endpoint = drawn[params.ENDPOINT.elem_id]
+    tie(drawn["txt2img_generate"].click, generator(portal), [checkpoint, endpoint, *form], [ticket])
     source = drawn["txt2img_upscale_source"]
-    tie(drawn["txt2img_upscale_send"].click, upscaler(portal), [source, *form], [ticket])
+    tie(drawn["txt2img_upscale_send"].click, upscaler(portal), [source, endpoint, *form], [ticket])
     tie(
         drawn["paste"].click,
         paster(portal),

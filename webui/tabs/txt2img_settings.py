@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from webui.components.controls import draw, tool
+from webui.handlers.endpoints import endpoint_keeper
 from webui.handlers.hires import describe_sizes
 from webui.params import txt2img as params
 from webui.portal import Portal
@@ -35,6 +36,9 @@ def settings(portal: Portal, drawn: Drawn) -> None:
         [overrides],
     )
     script_panels(portal, drawn)
+    endpoint = draw(params.ENDPOINT)
+    drawn[params.ENDPOINT.elem_id] = endpoint
+    tie(endpoint.input, endpoint_keeper(portal), [endpoint], [endpoint])
     _tie_sizes(drawn)
 
 
