@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser import chromium
-from tests.browser.stage import ADMIN_PASSWORD, ROOT, Studio, a_checkpoint, studio_up
+from tests.browser.portal_screens import furnish, portal_pages, squeeze
+from tests.browser.stage import ROOT, Studio, a_checkpoint, studio_up
 
 PLACE = ROOT / "docs" / "screens"
 PROMPT = "a red circle on a blue background"
@@ -57,8 +58,12 @@ def main() -> int:
         with_models(studio)
         for look in ("light", "dark"):
             cards(browser, studio, designer, look)
-        models_page(browser, studio)
+        furnish(studio)
+        for look in ("light", "dark"):
+            for width in (1280, 390):
+                portal_pages(browser, studio, look, width)
         browser.close()
+    squeeze(PLACE)
     for screen in sorted(PLACE.glob("*.png")):
         sys.stdout.write(f"{screen.relative_to(ROOT)} {screen.stat().st_size // 1024} KiB\n")
     return 0
@@ -212,16 +217,6 @@ def cards(browser: Browser, studio: Studio, designer: tuple[str, str], look: str
     page.mouse.move(5, 5)
     page.wait_for_load_state("networkidle")
     page.screenshot(path=PLACE / f"cards-{look}.png")
-    page.context.close()
-
-
-def models_page(browser: Browser, studio: Studio) -> None:
-    """The portal's page of models as an administrator sees it."""
-    page = opened(browser, studio, "light", 1280, 900)
-    log_in(page, ("admin", ADMIN_PASSWORD))
-    page.goto(studio.url + "/portal/models")
-    page.wait_for_load_state("networkidle")
-    page.screenshot(path=PLACE / "models-light.png")
     page.context.close()
 
 

@@ -15,7 +15,7 @@ export function drawCard(model, acts) {
     ? element("img", { src: model.preview_url, alt: "", loading: "lazy", decoding: "async" })
     : placeholder(model.name);
   const use = element(
-    "button", { type: "button", class: "use", "aria-pressed": "false", "aria-label": model.name, title: hint(model), on: { click: () => acts.use(model) } },
+    "button", { type: "button", class: "use", "aria-pressed": "false", title: hint(model), on: { click: () => acts.use(model) } },
     picture,
     element("span", { class: "caption" },
       element("span", { class: "name" }, model.name),

@@ -11,7 +11,7 @@ export class Folders {
     this.models = [];
     this.open = new Set();
     this.asTree = localStorage.getItem(REMEMBERED) === "true";
-    this.toggle = element("button", { type: "button", class: "icon tree-toggle", id: "txt2img_extra_tree", on: { click: () => this.turn() } });
+    this.toggle = element("button", { type: "button", class: "icon tree-toggle", id: "txt2img_extra_tree", "aria-label": "Folders", on: { click: () => this.turn() } });
     this.place = element("div", { class: "dirs" });
     this.place.addEventListener("keydown", (event) => this.move(event));
   }

@@ -24,7 +24,14 @@ export function nameButtons() {
       new MutationObserver(judge).observe(counter, { childList: true, characterData: true, subtree: true });
       judge();
     });
-  present("#txt2img_hr_line").then((line) => { line.tabIndex = -1; });
+  // What a fold says in its head is a button to Gradio only: it is passed over, and while empty not there at all.
+  for (const id of ["txt2img_hr_line", "txt2img_enable_line"])
+    present(`#${id}`).then((line) => {
+      line.tabIndex = -1;
+      const judge = () => line.setAttribute("aria-hidden", String(!line.textContent.trim()));
+      new MutationObserver(judge).observe(line, { childList: true, characterData: true, subtree: true });
+      judge();
+    });
   // Drawn without a visible label; a placeholder is no name.
   for (const [id, name] of [["txt2img_prompt", "Prompt"], ["txt2img_neg_prompt", "Negative prompt"], ["txt2img_styles", "Styles"]])
     present(`#${id} :is(textarea, input)`).then((area) => {

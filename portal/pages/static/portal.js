@@ -32,22 +32,37 @@ document.addEventListener("submit", (event) => {
   }
 }, true);
 
-// Parts of a page that keep up with the studio (htmx): a login that ended, a refusal, and a portal that is away.
+// Parts of a page that keep up with the studio (htmx). No script may make markup of a text here (Trusted Types): the
+// browser itself reads each answer as a document, in which no script runs, and htmx, which wants to read a text, gets that.
+const READ = "<html>";
+let answer = null;
+Document.parseHTMLUnsafe = (text) => {
+  if (text !== READ || !answer) throw new TypeError("Only an answer of the portal is read as markup.");
+  return answer;
+};
+document.addEventListener("htmx:beforeSend", ({ detail }) => { detail.xhr.responseType = "document"; });
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const { xhr } = detail;
   document.body.classList.remove("stale");
-  if (new URL(detail.xhr.responseURL || window.location.href).pathname === "/portal/login") {
+  answer = xhr.response;
+  detail.serverResponse = READ;
+  if (new URL(xhr.responseURL || window.location.href).pathname === "/portal/login") {
     detail.shouldSwap = false;
     window.location.reload();
-  } else if (detail.xhr.status >= 400 && detail.requestConfig.verb !== "get") {
-    const answer = new DOMParser().parseFromString(detail.xhr.responseText, "text/html");
-    const said = answer.querySelector('[role="alert"]')?.textContent ?? `The portal answered ${detail.xhr.status}. Try again.`;
-    const notice = document.createElement("p");
-    notice.className = "notice bad";
-    notice.setAttribute("role", "alert");
-    notice.textContent = said;
-    document.querySelector("main header")?.after(notice);
+  } else if (!answer || xhr.status >= 400) {
+    detail.shouldSwap = false;
+    if (detail.requestConfig.verb !== "get") refused(answer?.querySelector('[role="alert"]')?.textContent ?? `The portal answered ${xhr.status}. Try again.`);
   }
 });
+
+function refused(text) {
+  const notice = document.createElement("p");
+  notice.className = "notice bad";
+  notice.setAttribute("role", "alert");
+  notice.textContent = text;
+  document.querySelector("main header")?.after(notice);
+}
+
 for (const lost of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(lost, () => document.body.classList.add("stale"));
 
 // A model file goes as the body of one request, so that its progress can be shown and it can be taken back.
