@@ -40,9 +40,14 @@ def prepare(data_dir: Path, checkpoint: Path, database_url: str | None = None, s
 
 
 class PortalProcess:
-    """A portal process on a data directory. `settings` are further ATELIER_ variables."""
+    """A portal process on a data directory. `settings` are further ATELIER_ variables, `around` the words
+    of a program that becomes the one it is given.
+    """
 
-    def __init__(self, data_dir: Path, port: int, *, start: bool = True, **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, port: int, *, start: bool = True, around: tuple[str, ...] = (), **settings: str
+    ) -> None:
+        self._argv = (*around, sys.executable, "-m", "portal.app")
         self.url = f"http://127.0.0.1:{port}"
         self.log = data_dir / f"portal-{port}.log"
         self._env = {
@@ -58,7 +63,7 @@ class PortalProcess:
 
     def launch(self) -> None:
         """Start it, and wait for nothing."""
-        self.child = spawn([sys.executable, "-m", "portal.app"], self._env, log=self.log)
+        self.child = spawn(self._argv, self._env, log=self.log)
 
     def start(self) -> Child:
         """Start it and wait until it answers."""

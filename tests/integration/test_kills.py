@@ -97,14 +97,15 @@ class Storm:
         while min(self.workers, self.portals) < times:
             self._portal.launch()
             [worker, *_] = eventually(self._portal.workers, within=240, every=0.05)
-            if self._chance.random() < 0.5:
+            if self._gentle or self._chance.random() < 0.5:
                 eventually(self._busy, within=240, every=0.05, about="nothing was ever at work")
                 self.at_work += 1
                 self._wait(1.0)
             else:
                 self._wait(3.0)
             victims = [partial(self._kill_worker, worker), self._kill_portal]
-            self._chance.shuffle(victims)
+            if not self._gentle:
+                self._chance.shuffle(victims)
             victims[0]()
             self._wait(1.0)
             victims[1]()
@@ -207,5 +208,5 @@ def test_twenty_kills_of_worker_and_portal_leave_one_result_for_every_key(
 def test_a_worker_and_a_portal_that_are_asked_to_end_under_load_drop_nothing(
     database_url: str, data_dir: Path, checkpoints: list[Path], free_port: int
 ) -> None:
-    outcomes = after_a_storm(database_url, data_dir, checkpoints[0], free_port, 4, gentle=True)
-    assert outcomes <= {"succeeded", "returned", "abandoned", "lost"} and "failed" not in outcomes
+    outcomes = after_a_storm(database_url, data_dir, checkpoints[0], free_port, 3, gentle=True)
+    assert outcomes <= {"succeeded", "returned", "abandoned"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,37 @@ def test_work_that_meets_a_full_disk_is_sent_again_until_there_is_room(tmp_path:
     assert studio.view(ann, job).state is JobState.SUCCEEDED
     assert [each.outcome for each in studio.attempts(job)] == ["returned"] * 6 + ["succeeded"]
     studio.close()
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """The system refuses to let any file of this process grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_the_system_refuses_leaves_nothing_in_store_and_database(tmp_path: Path) -> None:
+    portal = Portal(Studio(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path))
+    portal.studio.work.loop.stop()
+    store = portal.studio.store
+    store.put("answers/x/0.png", b"before")
+    with no_file_larger_than(4096):
+        with pytest.raises(StorageFull, match="Make room"):
+            store.put("answers/x/0.png", b"1" * 100_000)
+        refused = portal.submit("a")
+    assert store.get("answers/x/0.png") == b"before" and list(store.unfinished()) == []
+    assert refused.status_code == 507, refused.text
+    error = refused.json()["error"]
+    assert error["code"] == "storage_full" and "Make room" in error["message"]
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert portal.client.get("/api/v1/jobs").json()["jobs"] == []
+    accepted = portal.submit("a")
+    assert accepted.status_code == 202 and portal.submit("a").json()["id"] == accepted.json()["id"]
+    portal.close()
 
 
 def test_a_portal_that_starts_waits_for_its_database_and_gives_up_with_a_sentence(tmp_path: Path) -> None:
