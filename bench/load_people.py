@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from locust import HttpUser, between, task
+from locust.exception import StopUser
 
 NAMES = itertools.cycle(json.loads(os.environ.get("LOAD_NAMES", '["nobody"]')))
 PASSWORD = os.environ.get("LOAD_PASSWORD", "")
@@ -21,6 +22,7 @@ PAYLOAD = {
     "height": 64,
 }
 LONGEST_STREAM_S = 120
+TRIES = 20
 
 
 class Designer(HttpUser):
@@ -29,11 +31,21 @@ class Designer(HttpUser):
     wait_time = between(1.0, 5.0)
 
     def on_start(self) -> None:
-        """Log in."""
+        """Log in; again after a while where too many do at once."""
         login = {"username": next(NAMES), "password": PASSWORD}
-        answer = self.client.post("/api/v1/auth/token", json=login, name="log in")
-        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        self.client.cookies.clear()
+        for _ in range(TRIES):
+            with self.client.post(
+                "/api/v1/auth/token", json=login, name="log in", catch_response=True
+            ) as answer:
+                if answer.status_code == 200:
+                    self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+                    self.client.cookies.clear()
+                    return
+                if answer.status_code != 429:
+                    raise StopUser
+                answer.success()
+            time.sleep(float(answer.headers.get("Retry-After", "5")))
+        raise StopUser
 
     @task(3)
     def make(self) -> None:

@@ -80,7 +80,8 @@ class Identity:
         does.
         """
         name = username.strip().lower()[:256]
-        with self._throttle.turn(origin.ip, name) as blocked:
+        # A place comes before the turn: who is sent away has not tried.
+        with self._passwords.in_line(), self._throttle.turn(origin.ip, name) as blocked:
             _refuse_where_throttled(blocked, origin)
             with self._database.reading() as session:
                 user = session.scalars(select(User).where(User.username == name)).one_or_none()

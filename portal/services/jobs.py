@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
@@ -99,9 +99,8 @@ class Jobs:
                     raise InvalidRequest(
                         "The cursor does not belong to a list of jobs. Begin again without it."
                     )
-                query = query.where(
-                    (Job.created < last.created) | ((Job.created == last.created) & (Job.id < last.id))
-                )
+                # As one comparison of rows, so that the index is entered there and not read up to there.
+                query = query.where(tuple_(Job.created, Job.id) < tuple_(last.created, last.id))
             rows = session.scalars(query).all()
             page = rows[: query._limit - 1] if query._limit else rows
             following = page[-1].id if len(rows) > len(page) else None

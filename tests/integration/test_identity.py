@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import inspect, select, text
 
 from atelier.contract.errors import (
@@ -30,9 +34,11 @@ from portal.db.migrate import upgrade
 from portal.services import audit
 from portal.services.audit import Origin
 from portal.services.identity import Change
+from portal.services.passwords import MOST_IN_LINE, Passwords
 from portal.services.throttle import LoginThrottle
 from portal.settings import load
 from tests.jobs_studio import Studio
+from tests.waiting import eventually
 
 PASSWORD = "a long enough password"
 ORIGIN = Origin("r1", "127.0.0.1", "test")
@@ -258,6 +264,48 @@ def test_a_right_password_in_between_begins_the_count_anew(studio: Studio) -> No
             with pytest.raises(NotAuthenticated):
                 studio.services.identity.log_in("ann", "wrong password", ORIGIN)
         assert studio.services.identity.log_in("ann", PASSWORD, ORIGIN)[0].username == "ann"
+
+
+def test_more_logins_at_once_than_there_is_room_for_come_again_and_have_not_tried(studio: Studio) -> None:
+    identity = studio.services.identity
+    with ExitStack() as taken:
+        for _ in range(MOST_IN_LINE):
+            taken.enter_context(identity._passwords.in_line())
+        for _ in range(10):
+            with pytest.raises(TooManyRequests, match="Try again in a few seconds") as told:
+                identity.log_in("ann", PASSWORD, ORIGIN)
+            assert told.value.detail["retry_after"] == 3
+    assert identity.log_in("ann", PASSWORD, ORIGIN)[0].username == "ann"
+
+
+def test_as_many_passwords_are_hashed_at_once_as_there_are_cores() -> None:
+    open_now, inside, most = threading.Event(), [0], [0]
+    counting = threading.Lock()
+
+    class Slow(Argon2Hasher):
+        def verify(self, password: str | bytes, hash: str | bytes) -> bool:
+            with counting:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+            assert open_now.wait(60)
+            with counting:
+                inside[0] -= 1
+            return super().verify(password, hash)
+
+    passwords = Passwords(12, Slow(time_cost=1, memory_cost=8, parallelism=1))
+    stored, cores = passwords._context.hash(PASSWORD), os.cpu_count() or 1
+    found: list[bool] = []
+    people = [
+        threading.Thread(target=lambda: found.append(passwords.verify(PASSWORD, stored)[0]))
+        for _ in range(cores + 3)
+    ]
+    for each in people:
+        each.start()
+    eventually(lambda: inside[0] == cores, within=60)
+    open_now.set()
+    for each in people:
+        each.join(60)
+    assert found == [True] * (cores + 3) and most[0] == cores
 
 
 def test_an_api_key_works_until_it_is_revoked_and_is_stored_hashed(studio: Studio) -> None:
