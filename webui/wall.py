@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atelier import logs
 from atelier.contract.errors import (
     AtelierError,
+    InvalidRequest,
     NotAuthenticated,
     NotFound,
     NotPermitted,
@@ -24,6 +25,7 @@ from atelier.contract.errors import (
     WorkerUnavailable,
 )
 from atelier.contract.routes import owner_of
+from atelier.soundjson import check
 from webui.portal import Portal
 from webui.unavailable import unavailable
 
@@ -100,7 +102,10 @@ class Wall:
         if refusal is not None:
             await refusal(scope, receive, guarded)
             return
-        await self.app(scope, _limited(receive, request), guarded)
+        try:
+            await self.app(scope, await _sound(request, _limited(receive, request)), guarded)
+        except InvalidRequest as error:
+            await _refuse(error)(scope, receive, guarded)
 
     async def _refusal(self, request: Request) -> Response | None:
         """Why this request goes no further, None where it may."""
@@ -186,3 +191,23 @@ def _limited(receive: Receive, request: Request) -> Receive:
         return message if taken <= MAX_EVENT_BYTES else {"type": "http.disconnect"}
 
     return counted if "transfer-encoding" in request.headers else receive
+
+
+async def _sound(request: Request, receive: Receive) -> Receive:
+    """`receive`, after the whole form has come in and is JSON that can be read in one way only. Raises
+    InvalidRequest.
+    """
+    if request.method != "POST":
+        return receive
+    taken = bytearray()
+    while (message := await receive())["type"] == "http.request":
+        taken += message.get("body", b"")
+        if not message.get("more_body", False):
+            check(bytes(taken))
+            break
+    waiting: list[Message] = [{**message, "body": bytes(taken)}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again

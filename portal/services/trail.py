@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,16 +89,17 @@ class Trail:
 
     def as_csv(self, wanted: Wanted = Wanted()) -> Iterator[str]:
         """The wanted entries as lines of CSV (RFC 4180), with a line of names first. What a spreadsheet would
-        compute is quoted with an apostrophe.
+        compute is quoted with an apostrophe. The database is asked before this returns: what it says to the
+        question comes before the first line.
         """
-        yield _csv_line(COLUMNS)
-        for entry in self.in_order(wanted):
-            yield _csv_line([_cell(getattr(entry, name)) for name in COLUMNS])
+        entries = _begun(self.in_order(wanted))
+        rows = (_csv_line([_cell(getattr(entry, name)) for name in COLUMNS]) for entry in entries)
+        return itertools.chain([_csv_line(COLUMNS)], rows)
 
     def as_json_lines(self, wanted: Wanted = Wanted()) -> Iterator[str]:
-        """The wanted entries as one JSON object a line."""
-        for entry in self.in_order(wanted):
-            yield json.dumps({name: getattr(entry, name) for name in COLUMNS}) + "\n"
+        """The wanted entries as one JSON object a line; the database is asked before this returns."""
+        entries = _begun(self.in_order(wanted))
+        return (json.dumps({name: getattr(entry, name) for name in COLUMNS}) + "\n" for entry in entries)
 
     def verify(self, expected: tuple[int, str] | None = None) -> Verified:
         """Read the whole trail and say whether it is what was written. `expected` is an earlier end of the
@@ -167,6 +169,11 @@ def _wanted(wanted: Wanted) -> Select[AuditEntry]:
     if wanted.until is not None:
         query = query.where(AuditEntry.at < wanted.until)
     return query
+
+
+def _begun(entries: Iterator[AuditEntry]) -> Iterator[AuditEntry]:
+    """The same, with the first one fetched."""
+    return itertools.chain(list(itertools.islice(entries, 1)), entries)
 
 
 def _csv_line(cells: Sequence[object]) -> str:

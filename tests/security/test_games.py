@@ -61,6 +61,7 @@ WORDS = {
     "a name twice": "'name' twice",
     "a name twice, deep in it": "'b' twice",
     "more values than anybody sends": "more than 500,000 values",
+    "half a character": "half a character",
     "no UTF-8": "not UTF-8",
 }
 

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from atelier.contract.routes import owner_of
 from tests.browser.portal_double import Double, create_double
+from tests.security.test_games import BODIES, WORDS
 from webui.app import STATIC, create_app
 from webui.mount import mount
 from webui.portal import Portal
@@ -36,9 +37,11 @@ HARMLESS = {
     "/static/{path:path}",
     "/ui",
     "/ui/cards/txt2img.json",
+    "/ui/healthz",
+    "/ui/readyz",
 }
-"""Gradio's and our own code and looks, and which tabs of cards there are: the same bytes for everybody. `/`
-only sends people to the login.
+"""Gradio's and our own code and looks, which tabs of cards there are, and whether the process is well: the
+same bytes for everybody. `/` only sends people to the login.
 """
 
 
@@ -219,6 +222,18 @@ def test_our_own_origin_is_enough_where_the_browser_says_nothing_of_the_site(ada
 def test_a_form_beyond_the_limit_is_refused(ada: TestClient) -> None:
     answer = ada.post("/gradio_api/run/predict", content=b"x" * (MAX_EVENT_BYTES + 1), headers=SAME_ORIGIN)
     assert answer.status_code == 413
+
+
+def test_a_form_that_is_a_bomb_or_means_two_things_is_refused(ada: TestClient) -> None:
+    headers = SAME_ORIGIN | {"Content-Type": "application/json"}
+    wrong = {}
+    for what, body in BODIES.items():
+        answer = ada.post("/gradio_api/run/predict", content=body, headers=headers)
+        if not 400 <= answer.status_code < 500 or (
+            len(body) <= MAX_EVENT_BYTES and WORDS.get(what, "") not in answer.text
+        ):
+            wrong[what] = (answer.status_code, answer.text[:200])
+    assert wrong == {}
 
 
 def test_every_answer_of_the_page_carries_the_strict_headers(ada: TestClient, nobody: TestClient) -> None:
