@@ -384,6 +384,19 @@ def test_nothing_is_cut_off_at_any_width(ada: Visitor) -> None:
         assert generate["height"] >= 44, "a thumb needs 44 px"
 
 
+def test_the_quick_settings_keep_clear_of_the_account_at_any_width(ada: Visitor) -> None:
+    page = ada.page
+    page.evaluate("document.querySelector('#atelier_user').textContent = 'a'.repeat(64)")
+    for width in (390, 901, 1180, 1181, 1280, 1440, 1920):
+        page.set_viewport_size({"width": width, "height": 844})
+        settings = page.locator("#quicksettings").bounding_box()
+        account = page.locator("#atelier_header nav").bounding_box()
+        assert settings is not None and account is not None
+        apart = settings["x"] + settings["width"] <= account["x"]
+        below = account["y"] + account["height"] <= settings["y"]
+        assert apart or below, f"the account lies on the quick settings at {width} px: {settings}, {account}"
+
+
 CONTRAST = """
 () => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
