@@ -80,12 +80,14 @@ def fairness(people: tuple[Person, ...], slots: int, asked: argparse.Namespace) 
     seconds_of(light, 2, payload)
     alone = [seconds_of(light, asked.few, payload) for _ in range(asked.rounds)]
     jobs = [heavy.submit(min(PER_JOB, asked.parts - at), payload) for at in range(0, asked.parts, PER_JOB)]
-    beside = []
+    beside, meanwhile = [], []
     for _ in range(asked.rounds):
         # Each time somebody who was away: since the last time the other one was served more than a credit.
         wanted = _made(heavy, jobs) + AWAY
         until(lambda wanted=wanted: _made(heavy, jobs) >= wanted)
+        before = _made(heavy, jobs)
         beside.append(seconds_of(light, asked.few, payload))
+        meanwhile.append(_made(heavy, jobs) - before)
     left = asked.parts - _made(heavy, jobs)
     for job in jobs:
         heavy.ask("POST", f"/jobs/{job}/actions", action="cancel")
@@ -97,6 +99,7 @@ def fairness(people: tuple[Person, ...], slots: int, asked: argparse.Namespace) 
         "beside_s": round(second, 2),
         "ratio": round(second / first, 2),
         "worst_ratio": round(max(beside) / first, 2),
+        "others_meanwhile": statistics.median(meanwhile),
         "others_left": left,
     }
 

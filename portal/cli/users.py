@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from atelier.contract.errors import InvalidRequest, NotFound
 from portal.cli.commands import OPERATOR, command, group, services
+from portal.domain.access import SubjectKind
 from portal.services.container import Services
 from portal.services.identity import Change
 from portal.services.permissions import DESIGNER
@@ -28,6 +29,9 @@ def add_to(commands: Commands) -> None:
     command(users, "list", _list, "List everybody.")
     password = command(users, "password", _password, "Set a user's password and end their logins.")
     password.add_argument("name")
+    weight = command(users, "weight", _weight, "Say how much a user counts where several wait.")
+    weight.add_argument("name")
+    weight.add_argument("weight", type=float, help="usually 1; with 2 twice as much is done for them")
     for each in (add, password):
         each.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input"
@@ -55,6 +59,14 @@ def _password(arguments: argparse.Namespace) -> int:
         user_id = _id_of(built, arguments.name)
         built.identity.change(OPERATOR, user_id, Change(password=password))
     print(f"The password of {arguments.name} is set.")
+    return 0
+
+
+def _weight(arguments: argparse.Namespace) -> int:
+    with services() as built:
+        user_id = _id_of(built, arguments.name)
+        share = built.shares.put(OPERATOR, SubjectKind.USER, user_id, arguments.weight)
+    print(f"{share.subject_name} counts {share.weight:g}.")
     return 0
 
 

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
-from atelier.contract.errors import Conflict, InvalidRequest, NotFound
+from atelier.contract.errors import Conflict, InvalidRequest, ModelUnusable, NotFound
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import ResolvedPart
 from portal.db.base import Database, new_id
 from portal.db.identity import User
-from portal.db.work import Attempt, Job, Part
+from portal.db.work import Attempt, Job, Model, Part
 from portal.services import audit, model_presence
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
@@ -138,7 +138,7 @@ class DeadLetters:
     def retry_job(self, caller: Caller, job_id: str) -> list[str]:
         """Try everything again that was given up of a job, in one job; the jobs that do so, those of earlier
         clicks included, none where nothing was given up. The work is its owner's as before. Raises NotFound,
-        TooManyRequests, QuotaExceeded, ModelUnusable for a model file that is gone, Conflict where the owner
+        TooManyRequests, QuotaExceeded, ModelUnusable for a model that is gone, Conflict where the owner
         is disabled.
         """
         jobs = self._retry(caller, job_id, Part.died.is_not(None))
@@ -162,7 +162,9 @@ class DeadLetters:
         owner = session.get_one(User, job.owner_id)
         if owner.disabled:
             raise Conflict(f"The account {owner.username!r} is disabled: nothing is made for it.")
-        model_presence.check(session, [ResolvedPart.model_validate(part.resolved) for part in parts])
+        resolved = [ResolvedPart.model_validate(part.resolved) for part in parts]
+        model_presence.check(session, resolved)
+        _still_registered(session, resolved)
         self._leave_room(session, job.owner_id)
         self._quotas.demand(session, job.owner_id, sum(part.pictures for part in parts))
         now = self._clock.now()
@@ -180,6 +182,17 @@ class DeadLetters:
             f"job:{job.id}",
             subject="" if owner.id == caller.user_id else owner.username,
             details={"as": again.id, "parts": len(parts)},
+        )
+
+
+def _still_registered(session: Session, parts: Sequence[ResolvedPart]) -> None:
+    """Raise ModelUnusable where a model was deleted since: its file may be gone with it."""
+    needed = {ref.blob_sha256: ref for part in parts for ref in part.models}
+    there = set(session.scalars(select(Model.blob_sha256).where(Model.blob_sha256.in_(needed))))
+    missing = next((ref for blob, ref in needed.items() if blob not in there), None)
+    if missing is not None:
+        raise ModelUnusable(
+            f"The model {missing.filename} was deleted since. Send the request again with another."
         )
 
 

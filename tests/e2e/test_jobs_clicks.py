@@ -60,7 +60,7 @@ def test_skip_passes_over_the_picture_in_the_making_and_makes_the_following_ones
     ann, root = live.person(), live.person("root")
     root.patch("/api/v1/endpoints/local", json={"slots": 1}).raise_for_status()
     try:
-        job = at_steps(live, ann, n_iter=2, **LONG)
+        job = at_steps(live, ann, n_iter=2, steps=80, width=128, height=128)
         click(ann, job, "skip")
         view = live.finished(ann, job)
     finally:

@@ -54,6 +54,14 @@ def test_a_user_is_added_with_a_password_from_standard_input(migrated: Path) -> 
     assert "Traceback" not in again.stderr
 
 
+def test_a_users_weight_is_set_within_its_range(migrated: Path) -> None:
+    atelier(migrated, "user", "add", "ann", "--password-stdin", stdin=PASSWORD + "\n")
+    heavier = atelier(migrated, "user", "weight", "Ann", "2.5")
+    assert (heavier.returncode, heavier.stdout) == (0, "ann counts 2.5.\n"), heavier.stderr
+    refused = atelier(migrated, "user", "weight", "ann", "0")
+    assert refused.returncode == 1 and "from 0.1 to 100" in refused.stderr
+
+
 def test_a_weak_password_is_refused_with_the_reason(migrated: Path) -> None:
     refused = atelier(
         migrated, "user", "add", "bob", "--role", "designer", "--password-stdin", stdin="short\n"

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 from starlette.testclient import TestClient
 
 from atelier.contract.errors import (
     AtelierError,
     Conflict,
     InvalidRequest,
+    ModelUnusable,
     NotFound,
     NotPermitted,
     OutOfMemory,
@@ -24,6 +26,7 @@ from atelier.contract.errors import (
 )
 from atelier.contract.jobs import JobState
 from portal.app import create_app
+from portal.db.work import Model
 from portal.domain.access import SubjectKind
 from portal.domain.quotas import Quota
 from portal.domain.retry import MAX_ATTEMPTS, MAX_LOSSES_ALONE
@@ -216,6 +219,16 @@ def test_a_retry_keeps_to_quotas_and_limits_and_makes_nothing_for_the_disabled(s
     with pytest.raises(Conflict, match="disabled"):
         studio.work.dead_letters.retry_job(root, job_id)
     assert studio.turn() == []
+
+
+def test_a_retry_whose_model_was_deleted_says_so_and_makes_nothing(studio: Studio) -> None:
+    ann = studio.user("ann")
+    job_id = given_up(studio, ann)
+    with studio.database.session() as session:
+        session.execute(delete(Model))
+    with pytest.raises(ModelUnusable, match=r"first\.safetensors was deleted"):
+        studio.work.dead_letters.retry_job(ann, job_id)
+    assert [job.id for job in studio.work.jobs.listed(ann)[0]] == [job_id]
 
 
 def test_over_http_a_dead_letter_is_read_tried_again_and_hidden_from_others(tmp_path: Path) -> None:

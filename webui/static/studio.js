@@ -80,7 +80,7 @@ class Studio {
     this.view = view;
     if (over) this.phase("idle");
     this.results.update(view, !over, this.interrupted);
-    if (view.state === "failed") this.keepGenerating(false);
+    if (view.state === "failed" || view.state === "expired") this.keepGenerating(false);
     if (over && (this.again || this.forever)) {
       this.again = false;
       byId("txt2img_generate").click();
