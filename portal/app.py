@@ -21,7 +21,7 @@ from atelier.processes import exit_with_parent
 from portal.api import errors, files, health, metrics
 from portal.api.gate import Gate
 from portal.api.schema import describe
-from portal.api.sdapi import lists, model_lists, networks, options, png_info, progress, txt2img
+from portal.api.sdapi import clicks, lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
 from portal.api.security import undeclared
 from portal.api.v1 import (
@@ -99,6 +99,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     model_lists.router,
     networks.router,
     progress.router,
+    clicks.router,
     png_info.router,
 )
 """Every router of the portal; a route that is in none of them does not exist."""

@@ -93,3 +93,23 @@ def test_a_click_twice_and_one_on_what_has_ended_change_nothing(live: LivePortal
     let_go(live, job)
     for action in ("cancel", "skip", "stop_now"):
         assert click(ann, job, action) == ended
+
+
+def test_the_peers_interrupt_and_skip_reach_the_callers_own_job_alone(live: LivePortal) -> None:
+    ann, bob, program = live.person("ann"), live.person("bob"), live.program("ann")
+    theirs = at_steps(live, bob, steps=150, width=256, height=256)
+    mine = at_steps(live, ann, **LONG)
+    skipped = program.post("/sdapi/v1/skip")
+    assert (skipped.status_code, skipped.json()) == (200, None)
+    assert not live.finished(ann, mine).pictures[0].complete
+    mine = at_steps(live, ann, **LONG)
+    interrupted = program.post("/sdapi/v1/interrupt")
+    assert (interrupted.status_code, interrupted.json()) == (200, {})
+    view = live.finished(ann, mine)
+    assert view.state is JobState.STOPPED and not view.pictures[0].complete
+    idle = program.post("/sdapi/v1/interrupt")
+    assert (idle.status_code, idle.json()) == (200, {})
+    seen = JobView.model_validate(bob.get(f"/api/v1/jobs/{theirs}").json())
+    assert seen.state is JobState.RUNNING or all(picture.complete for picture in seen.pictures)
+    click(bob, theirs, "cancel")
+    let_go(live, theirs)

@@ -39,10 +39,9 @@ def progress(
     skip_current_image: Annotated[bool, Query()] = False,
 ) -> ProgressResponse:
     """The caller's running job, else the one that waits the longest; zeros where there is none."""
-    jobs, _ = services.work.jobs.listed(caller, state=ACTIVE, limit=200)
-    if not jobs:
+    current = current_job(services, caller)
+    if current is None:
         return ProgressResponse(state=_state(None))
-    current = next((job for job in reversed(jobs) if job.state is JobState.RUNNING), jobs[-1])
     return ProgressResponse(
         progress=min(current.progress.fraction, 1.0),
         eta_relative=current.progress.eta_s or 0.0,
@@ -50,6 +49,14 @@ def progress(
         current_image=None if skip_current_image else _preview(services, caller, current),
         textinfo=current.progress.note or None,
     )
+
+
+def current_job(services: Services, caller: Caller) -> JobView | None:
+    """The caller's running job, else the one that waits the longest; None where there is none."""
+    jobs, _ = services.work.jobs.listed(caller, state=ACTIVE, limit=200)
+    if not jobs:
+        return None
+    return next((job for job in reversed(jobs) if job.state is JobState.RUNNING), jobs[-1])
 
 
 def _preview(services: Services, caller: Caller, job: JobView) -> str | None:
