@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from atelier.contract import keys
-from atelier.contract.errors import Conflict, InvalidRequest, NotFound
+from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
 from atelier.contract.jobs import PartState
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
@@ -47,6 +47,20 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "target": (1, 100_000),
     "price_hour": (0, 100_000),
 }
+
+_OPTIONS = (
+    "device",
+    "dtype",
+    "attention",
+    "channels_last",
+    "cuda_graphs",
+    "model_memory",
+    "model_cache_bytes",
+)
+"""Settings of workers that an endpoint may change: how they compute and what they keep in memory. Where the
+store is, the keys, and where they listen are the studio's.
+"""
+_VALUE = re.compile(r"[A-Za-z0-9._:-]{1,40}\Z")
 
 
 @dataclass(frozen=True)
@@ -176,6 +190,26 @@ class Endpoints:
     def observe(self) -> None:
         """Bring the rows up to what the fleet and the workers say, and the fleet up to what the rows want."""
         self._watch.observe(self._finish)
+        self._free_the_stranded()
+
+    def _free_the_stranded(self) -> None:
+        """Let what waits for an endpoint that is gone be made anywhere: it was accepted, or tried again,
+        while that went.
+        """
+        there = select(Endpoint.name).where(Endpoint.state != EndpointState.DELETING.value)
+        stranded = select(Part.wanted_endpoint).where(
+            Part.state == PartState.QUEUED.value,
+            Part.wanted_endpoint.is_not(None),
+            Part.wanted_endpoint.not_in(there),
+        )
+        with self._database.reading() as session:
+            names = set(session.scalars(stranded.distinct()))
+        if not names:
+            return
+        with self._database.session() as session:
+            for name in filter(None, sorted(names, key=str)):
+                _open_to_all(session, name)
+        self._changes.notify(WORK)
 
     def _settled(self, spec: EndpointSpec) -> EndpointSpec:
         """The specification with what its kind of instance brings. Raises InvalidRequest for numbers out of
@@ -288,11 +322,24 @@ def _check(spec: EndpointSpec) -> None:
         value = getattr(spec, field)
         if value is not None and not low <= value <= high:
             raise InvalidRequest(
-                f"{field} is {value:g}; it must be from {low:g} to {high:g}.",
+                f"{field} is {str(value)[:20]}; it must be from {low:g} to {high:g}.",
                 detail={"field": field},
             )
     if spec.min_instances > spec.max_instances:
         raise InvalidRequest("min_instances must not exceed max_instances.")
+    _check_options(spec.options)
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    """Raise UnknownName, InvalidRequest for what is no setting of workers that an endpoint may change."""
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise UnknownName.of("option of endpoints", name, _OPTIONS)
+        if not _VALUE.match(value):
+            raise InvalidRequest(
+                f"The option {name} has up to 40 letters, digits and . _ : - as its value.",
+                detail={"field": "options"},
+            )
 
 
 def _numbers(spec: EndpointSpec) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from atelier.contract import keys
-from atelier.contract.errors import Conflict, InvalidRequest, NotFound, WorkerUnavailable
+from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName, WorkerUnavailable
 from portal.db.audit import AuditEntry
 from portal.db.work import Attempt, Endpoint
 from portal.domain.access import Effect, ObjectKind, SubjectKind
@@ -45,6 +45,9 @@ def test_a_taken_name_and_numbers_out_of_range_are_refused(studio: Studio) -> No
         EndpointSpec("a/b"),
         EndpointSpec("x", slots=0),
         EndpointSpec("x", min_instances=2, max_instances=1),
+        EndpointSpec("x", max_instances=10**400),
+        EndpointSpec("x", options={"dtype": "float32\0"}),
+        EndpointSpec("x", options={"dtype": ""}),
     ):
         with pytest.raises(InvalidRequest):
             studio.work.endpoints.create(audit.SYSTEM, spec)
@@ -230,3 +233,22 @@ def test_what_instances_cost_is_written_down_and_shared_by_the_work_done(studio:
 def test_a_state_is_one_word_with_its_reason(observed: Observed, word: Condition, said: str) -> None:
     found, because = condition(observed)
     assert found is word and said in because
+
+
+def test_options_change_how_workers_compute_and_nothing_else_of_theirs(studio: Studio) -> None:
+    view = studio.work.endpoints.create(audit.SYSTEM, EndpointSpec("quick", options={"dtype": "float16"}))
+    assert view.spec.options == {"dtype": "float16"}
+    for name in ("store", "job_key", "worker_token", "host", "model_cache", "instance", "DTYPE", "a\0"):
+        with pytest.raises(UnknownName, match="Known: 'device'"):
+            studio.work.endpoints.update(audit.SYSTEM, "quick", {"options": {name: "x"}})
+    assert studio.fleet.endpoints["quick"].options == {"dtype": "float16"}
+
+
+def test_what_was_accepted_for_an_endpoint_while_that_went_is_made_anywhere(studio: Studio) -> None:
+    studio.work.endpoints.create(audit.SYSTEM, EndpointSpec("big"))
+    job = studio.submit(studio.user("ann"), endpoint="big")
+    with studio.database.session() as session:
+        session.delete(session.get_one(Endpoint, "big"))
+    studio.work.endpoints.observe()
+    [sent] = studio.turn()
+    assert (sent.job, sent.endpoint) == (job, "local")

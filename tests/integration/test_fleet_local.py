@@ -218,6 +218,14 @@ def test_a_worker_gets_its_own_environment_and_nothing_of_its_parents(
         assert part in text
 
 
+def test_an_environment_that_no_process_can_have_is_said_and_can_be_mended(yard: Yard) -> None:
+    yard.fleet.create(EndpointSpec("e", options={"dtype": "a\0"}))
+    eventually(yard.state(EndpointState.FAILED), within=60)
+    assert "null byte" in yard.fleet.describe("e").reason
+    yard.fleet.update(EndpointSpec("e"))
+    eventually(yard.state(EndpointState.IN_SERVICE), within=60)
+
+
 def test_changed_threads_restart_the_worker_and_changed_slots_do_not(yard: Yard) -> None:
     def pid() -> int:
         found = [each.pid for each in psutil.Process().children() if "worker.py" in " ".join(each.cmdline())]

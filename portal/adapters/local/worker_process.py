@@ -155,7 +155,7 @@ class WorkerProcess:
         try:
             log_from = self._prepare()
             running = self._start()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # an environment that no process can have is a ValueError
             return f"The worker could not be started: {error}."
         try:
             if self._wait_for_ping(running):
