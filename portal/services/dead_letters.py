@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
-from atelier.contract.errors import Conflict, InvalidRequest, ModelUnusable, NotFound
+from atelier.contract.errors import Conflict, InvalidRequest, ModelUnusable, NotFound, NotPermitted
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import ResolvedPart
 from portal.db.base import Database, new_id
@@ -25,8 +25,11 @@ from portal.services.changes import WORK, Changes
 from portal.services.jobs_actions import controlled
 from portal.services.ports import Clock
 from portal.services.quotas import Quotas
+from portal.services.rights import permissions_of
 
 MOST_LISTED = 200
+SUBMIT = "jobs.submit"
+"""A retry is a job of its owner's, who must be allowed one."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class DeadLetters:
         """Try everything again that was given up of a job, in one job; the jobs that do so, those of earlier
         clicks included, none where nothing was given up. The work is its owner's as before. Raises NotFound,
         TooManyRequests, QuotaExceeded, ModelUnusable for a model that is gone, Conflict where the owner
-        is disabled.
+        is disabled, NotPermitted where they may not have pictures made any more.
         """
         jobs = self._retry(caller, job_id, Part.died.is_not(None))
         return list(dict.fromkeys(jobs.values()))
@@ -162,6 +165,11 @@ class DeadLetters:
         owner = session.get_one(User, job.owner_id)
         if owner.disabled:
             raise Conflict(f"The account {owner.username!r} is disabled: nothing is made for it.")
+        if SUBMIT not in permissions_of(session, owner.roles):
+            raise NotPermitted(
+                f"{owner.username!r} may not have pictures made any more. Ask an administrator.",
+                detail={"permission": SUBMIT},
+            )
         resolved = [ResolvedPart.model_validate(part.resolved) for part in parts]
         model_presence.check(session, resolved)
         _still_registered(session, resolved)

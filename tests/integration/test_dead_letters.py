@@ -167,6 +167,19 @@ def test_a_retried_part_has_all_its_attempts_again(studio: Studio) -> None:
     assert studio.view(ann, again).state is JobState.SUCCEEDED
 
 
+def test_nothing_is_tried_again_for_who_may_not_have_pictures_made_any_more(studio: Studio) -> None:
+    ann, root = studio.user("ann"), studio.user("root", "admin")
+    job_id = given_up(studio, ann)
+    studio.services.roles.put(root, "watcher", "", ["jobs.read", "jobs.control"])
+    studio.services.identity.change(root, ann.user_id, Change(roles=["watcher"]))
+    watcher = Caller(ann.user_id, "ann", ("watcher",), frozenset(("jobs.read", "jobs.control")))
+    for caller in (watcher, root):
+        with pytest.raises(NotPermitted, match="'ann' may not have pictures made"):
+            studio.work.dead_letters.retry_job(caller, job_id)
+    studio.services.identity.change(root, ann.user_id, Change(roles=["designer"]))
+    assert len(studio.work.dead_letters.retry_job(ann, job_id)) == 1
+
+
 def test_they_are_the_owners_and_an_administrators_who_may_filter_and_try_them_again(studio: Studio) -> None:
     ann, bob, root = studio.user("ann"), studio.user("bob"), studio.user("root", "admin")
     job_id = given_up(studio, ann)
