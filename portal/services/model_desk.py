@@ -109,7 +109,7 @@ class ModelDesk:
             if change.notes is not None:
                 notes = _notes({**row.notes, **change.notes})
                 if "vae" in change.notes:
-                    notes = notes.model_copy(update={"vae": _preferred_vae(session, row, notes.vae)})
+                    notes = notes.model_copy(update={"vae": _preferred_vae(session, actor, row, notes.vae)})
                 row.notes = notes.model_dump(exclude_defaults=True)
                 told["notes"] = sorted(change.notes)
             if change.family_override is not None:
@@ -275,15 +275,17 @@ def _notes(values: dict[str, Any]) -> Notes:
         raise InvalidRequest(f"These notes cannot be kept. {'; '.join(faults)}.") from error
 
 
-def _preferred_vae(session: Session, row: Model, name: str) -> str:
-    """The VAE of that name as its file is called. Raises InvalidRequest, UnknownName."""
+def _preferred_vae(session: Session, actor: audit.Actor, row: Model, name: str) -> str:
+    """The VAE of that name, of those that `actor` sees, as its file is called. Raises InvalidRequest,
+    UnknownName.
+    """
     if name in ("", "None"):
         return name
     if row.kind != ModelKind.CHECKPOINT.value:
         raise InvalidRequest(f"{row.filename} is a {row.kind}: only a checkpoint has a preferred VAE.")
-    vaes = [
-        reference(each) for each in session.scalars(select(Model).where(Model.kind == ModelKind.VAE.value))
-    ]
+    closed = closed_to(session, actor if isinstance(actor, Caller) else None)
+    every = session.scalars(select(Model).where(Model.kind == ModelKind.VAE.value))
+    vaes = [reference(each) for each in every if each.id not in closed]
     found = next((each for each in vaes if each.answers_to(name)), None)
     if found is None:
         raise UnknownName.of("VAE", name, ["Automatic", "None", *(each.filename for each in vaes)])

@@ -244,6 +244,19 @@ def test_an_owner_looks_after_their_own_model_and_no_other(house: House) -> None
     assert "mine" not in names(house, house.root)
 
 
+def test_an_owner_prefers_no_vae_that_they_do_not_see_nor_is_told_of_it(house: House) -> None:
+    own, vae = house.model("annas", house.ann), house.model("secret", house.bob)
+    with house.studio.database.session() as session:
+        session.get_one(Model, vae).kind = "vae"
+    keeper = Caller(house.ann.user_id, "ann", ("designer",), ROLES["designer"] | {"models.upload"})
+    wish = ModelChange(notes={"vae": "secret"})
+    with pytest.raises(UnknownName) as refused:
+        house.services.work.desk.change(keeper, own, wish)
+    assert "secret.safetensors" not in refused.value.message
+    house.share(house.bob, Owned.MODEL, vae, house.team)
+    assert house.services.work.desk.change(keeper, own, wish).notes.vae == "secret.safetensors"
+
+
 # --- Styles.
 
 
