@@ -103,7 +103,7 @@ def _typed(key: str, text: str) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "number" if isinstance(default, int | float) else "list"
         raise InvalidRequest(f"{text[:80]!r} is no {kind}, which {key} is.") from error
 

@@ -254,6 +254,7 @@ def test_settings_are_set_locked_found_and_undone_on_the_page(desk: Desk) -> Non
     ("form", "status", "said"),
     [
         ({"key": "CLIP_stop_at_last_layers", "value": "many"}, 422, "is no number"),
+        ({"key": "CLIP_stop_at_last_layers", "value": "[" * 9000}, 422, "is no number"),
         ({"key": "CLIP_stop_at_last_layers", "value": "99"}, 422, "CLIP_stop_at_last_layers"),
         ({"key": "no_such_setting", "value": "1"}, 422, "no_such_setting"),
         ({"scope": "none", "key": "eta", "value": "1"}, 404, "no such"),
