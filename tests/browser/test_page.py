@@ -397,6 +397,25 @@ def test_the_quick_settings_keep_clear_of_the_account_at_any_width(ada: Visitor)
         assert apart or below, f"the account lies on the quick settings at {width} px: {settings}, {account}"
 
 
+LINES = """
+(element) => {
+  const text = document.createRange();
+  text.selectNodeContents(element);
+  return new Set([...text.getClientRects()].map((each) => Math.round(each.bottom))).size;
+}
+"""
+
+
+def test_what_can_be_clicked_beside_the_name_stands_in_one_line_at_390_px(ada: Visitor) -> None:
+    page = ada.page
+    page.evaluate("document.querySelector('#atelier_user').textContent = 'a'.repeat(64)")
+    page.set_viewport_size({"width": 390, "height": 844})
+    way_out = page.locator("#atelier_header nav button", has_text="Log out")
+    assert way_out.evaluate(LINES) == 1
+    box = way_out.bounding_box()
+    assert box is not None and box["x"] + box["width"] <= 390
+
+
 CONTRAST = """
 () => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
