@@ -29,6 +29,7 @@ from portal.services.model_owners import retire
 from portal.services.model_views import Details, Record, Wanted, closed_to, matches, records_of
 from portal.services.models import Models, check_name, reference
 from portal.services.ports import Clock
+from portal.services.sharing import standings
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class ModelDesk:
                 _demand_keeper(actor)
                 _make_standard(session, row)
                 told["standard"] = True
-            _record(session, actor, "model.change", before, origin, told)
+            _record(session, actor, "model.change", row, origin, told, before)
         self._models.publish()
         return self.record(model_id)
 
@@ -135,7 +136,7 @@ class ModelDesk:
                     f"{row.name!r} is the standard checkpoint. Make another one the standard first."
                 )
             told = {"kind": row.kind, "sha256": row.sha256}
-            _record(session, actor, "model.delete", row.name, origin, told)
+            _record(session, actor, "model.delete", row, origin, told)
             preview = retire(session, row, self._clock.now())
         self._models.publish()
         self._drop_preview(preview)
@@ -205,7 +206,7 @@ class ModelDesk:
         with self._database.session() as session:
             row = _kept(session, model_id, actor)
             before, row.preview_sha256 = row.preview_sha256, sha256
-            _record(session, actor, "model.preview", row.name, origin, {"removed": sha256 is None})
+            _record(session, actor, "model.preview", row, origin, {"removed": sha256 is None})
         if before != sha256:
             self._drop_preview(before)
 
@@ -310,9 +311,20 @@ def _family(row: Model, given: str) -> str | None:
 
 
 def _record(
-    session: Session, actor: audit.Actor, action: str, name: str, origin: audit.Origin, told: dict[str, Any]
+    session: Session,
+    actor: audit.Actor,
+    action: str,
+    row: Model,
+    origin: audit.Origin,
+    told: dict[str, Any],
+    name: str = "",
 ) -> None:
-    audit.record(session, actor, action, f"model:{name}", origin=origin, details=told)
+    """`name` where it was called otherwise before. What belongs to somebody else was done for them."""
+    [standing] = standings(session, [row])
+    whose = "" if row.owner_id == actor.user_id else standing.owner
+    audit.record(
+        session, actor, action, f"model:{name or row.name}", subject=whose, origin=origin, details=told
+    )
 
 
 def _named(session: Session, sha256: str) -> bool:

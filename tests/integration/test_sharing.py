@@ -244,6 +244,20 @@ def test_an_owner_looks_after_their_own_model_and_no_other(house: House) -> None
     assert "mine" not in names(house, house.root)
 
 
+def test_the_trail_says_for_whom_anothers_model_was_changed(house: House) -> None:
+    desk, own = house.services.work.desk, house.model("annas", house.ann)
+    desk.change(house.root, own, ModelChange(name="renamed"))
+    keeper = Caller(house.ann.user_id, "ann", ("designer",), ROLES["designer"] | {"models.upload"})
+    desk.change(keeper, own, ModelChange(name="mine"))
+    desk.delete(house.root, own)
+    entries = house.services.trail.entries(Wanted(action="model.", object="model:"), limit=3)
+    assert [(each.action, each.object, each.subject) for each in entries] == [
+        ("model.delete", "model:mine", "ann"),
+        ("model.change", "model:renamed", ""),
+        ("model.change", "model:annas", "ann"),
+    ]
+
+
 def test_an_owner_prefers_no_vae_that_they_do_not_see_nor_is_told_of_it(house: House) -> None:
     own, vae = house.model("annas", house.ann), house.model("secret", house.bob)
     with house.studio.database.session() as session:
