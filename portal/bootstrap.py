@@ -216,7 +216,7 @@ def build_work(
         jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
         details=JobDetails(database, clock),
         actions=actions,
-        dead_letters=DeadLetters(database, clock, changes, quotas, acceptance.leave_room),
+        dead_letters=DeadLetters(database, clock, changes, quotas, acceptance.take_room),
         files=files,
         changes=changes,
         fleet=fleet,

@@ -24,6 +24,7 @@ from atelier.ownoptions import AUTOMATIC, ENDPOINT, OWN
 from atelier.resolve import Resolution, parse_payload, resolve_txt2img
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
+from portal.db.identity import User
 from portal.db.work import Endpoint, IdempotencyKey, Job, Part
 from portal.domain.effort import effort
 from portal.domain.states import UNFINISHED_JOBS
@@ -109,6 +110,7 @@ class Acceptance:
                 known = self._known(session, caller, idempotency_key, body_hash)
                 if known is not None:
                     return known
+                self.take_room(session, caller.user_id)
                 self._quotas.demand(session, caller.user_id, _pictures(ready))
                 job_id, parts = self._insert(session, caller, request, ready, origin or audit.Origin())
                 if idempotency_key is not None:
@@ -209,6 +211,13 @@ class Acceptance:
         )
         model_presence.check(session, resolution.parts)
         return Ready(endpoint, resolution)
+
+    def take_room(self, session: Session, user_id: str) -> None:
+        """As `leave_room`, in the transaction that makes a job: of two at once for a user's last place, one
+        gets it.
+        """
+        session.get(User, user_id, with_for_update={"key_share": True})
+        self.leave_room(session, user_id)
 
     def leave_room(self, session: Session, user_id: str) -> None:
         """Raise TooManyRequests where the user, or everybody together, has as many unfinished jobs as may

@@ -84,13 +84,13 @@ class DeadLetters:
         clock: Clock,
         changes: Changes,
         quotas: Quotas,
-        leave_room: Callable[[Session, str], None],
+        take_room: Callable[[Session, str], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._changes = changes
         self._quotas = quotas
-        self._leave_room = leave_room
+        self._take_room = take_room
 
     def listed(
         self,
@@ -173,7 +173,7 @@ class DeadLetters:
         resolved = [ResolvedPart.model_validate(part.resolved) for part in parts]
         model_presence.check(session, resolved)
         _still_registered(session, resolved)
-        self._leave_room(session, job.owner_id)
+        self._take_room(session, job.owner_id)
         self._quotas.demand(session, job.owner_id, sum(part.pictures for part in parts))
         now = self._clock.now()
         again = _copy(job, parts, now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from atelier.contract.jobs import JobState
+from atelier.contract.errors import TooManyRequests
+from atelier.contract.jobs import JobRequest, JobState
 from portal.app import ROUTERS, create_app
 from portal.services import audit
 from portal.services.accept import Limits
@@ -98,6 +101,31 @@ def test_every_route_that_makes_jobs_says_when_to_come_again_and_what_to_do(queu
         studio.fleet.succeed(sent)
     studio.turn()
     assert queue.token("ann", "POST /api/v1/jobs").status_code == 202
+
+
+def test_of_many_requests_at_the_same_moment_as_many_are_taken_as_there_is_room_for(
+    studio_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = Studio(studio_url, tmp_path, limits=Limits(per_user=2, altogether=50))
+    ann, acceptance = studio.user("ann"), studio.work.acceptance
+    together, resolve = threading.Barrier(4, timeout=60), acceptance._resolve
+
+    def all_found_room(*given: Any) -> Any:
+        together.wait()
+        return resolve(*given)
+
+    monkeypatch.setattr(acceptance, "_resolve", all_found_room)
+
+    def ask(_number: int) -> bool:
+        try:
+            return bool(acceptance.accept(ann, JobRequest(txt2img_payload=PAYLOAD)))
+        except TooManyRequests:
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(ask, range(4))) == [False, False, True, True]
+    assert len(studio.work.jobs.listed(ann)[0]) == 2
+    studio.close()
 
 
 def test_no_other_route_makes_jobs() -> None:
