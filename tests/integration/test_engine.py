@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from atelier.contract.parts import Action, EngineSettings
 from tests.engine_parts import part, reference
 from tests.integration.worker_process import tiny_checkpoint
 from tests.waiting import eventually
-from workers.engine import Engine, EngineProgress, ModelFile, PartHandle
+from workers.engine import Engine, EngineProgress, ModelFile, PartHandle, executor
+from workers.engine.pace import Pace
 
 PATIENCE = 120.0
 
@@ -145,6 +147,22 @@ def test_the_status_names_the_weights_that_are_hot(make: Make) -> None:
     assert status.hot == [reference("two").blob_sha256]
     assert status.forwards >= 4
     assert status.memory_used > 0
+
+
+def test_where_a_forward_takes_long_it_has_few_rows_and_the_pictures_are_the_same(
+    make: Make, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [part(seeds=(seed, seed + 1), subseeds=(0, 0), cfg_scale=7.0) for seed in (1, 3)]
+    usual = make()
+    whole = [picture for each in asked for picture in pixels(usual.submit(each))]
+    assert max(count.rows) >= 4
+    monkeypatch.setattr(executor, "Pace", partial(Pace, longest=1e-9))
+    slow = make()
+    count.rows.clear()
+    split = [picture for handle in [slow.submit(each) for each in asked] for picture in pixels(handle)]
+    assert count.rows[0] > 1 == max(count.rows[1:]), "the first is measured, the others keep to it"
+    for one, other in zip(whole, split, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
 def begun(handle: PartHandle) -> EngineProgress:

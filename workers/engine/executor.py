@@ -23,6 +23,7 @@ from workers.engine.decoding import DecodeQueue
 from workers.engine.handle import EngineResult, PartRun
 from workers.engine.models import PartModels
 from workers.engine.networks_at_work import NetworksAtWork
+from workers.engine.pace import Pace
 from workers.engine.picture import PictureRun
 from workers.engine.preparation import recipes
 from workers.engine.rows import BatchKey, Row, key_of
@@ -60,7 +61,7 @@ class Executor:
 
     def __init__(self, networks: NetworksAtWork, turns: Turns, *, most_rows: int, memory: int) -> None:
         self._networks, self._turns = networks, turns
-        self._most_rows, self._memory = most_rows, memory
+        self._pace, self._memory = Pace(most_rows), memory
         self.counters = Counters()
         self._changed = threading.Condition()
         self._inbox: deque[tuple[PartRun, PartModels]] = deque()
@@ -220,7 +221,7 @@ class Executor:
         waiting = {key: min(picture.asked_at for _, picture, _ in members) for key, members in groups.items()}
         models = {key.weights: members[0][0].models.of_unet(key.weights) for key, members in groups.items()}
         turn = self._turns.next(waiting, *self._networks.choices(models), time.monotonic())
-        members = _first(groups[turn.key], self._most_rows)
+        members = _first(groups[turn.key], self._pace.rows(turn.key))
         slot = self._networks.unets.take(models[turn.key.weights].checkpoint.unet, turn.evict)
         self._forward(slot, members)
 
@@ -250,11 +251,13 @@ class Executor:
 
     def _forward(self, slot: Slot, members: list[tuple[_Live, PictureRun, int]]) -> None:
         rows: list[Row] = [picture.asked[number] for _, picture, number in members]
+        begun = time.thread_time()
         try:
             predictions = self._networks.predict(slot, rows)
         except Exception as error:  # noqa: BLE001  # the pictures fail, the executor goes on
             self._forward_failed(slot, members, error)
             return
+        self._pace.took(key_of(rows[0]), len(rows), time.thread_time() - begun)
         slot.forwards_since_fill += 1
         self._networks.device.keep_pace()
         self.counters.forwards += 1
