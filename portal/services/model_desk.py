@@ -189,8 +189,12 @@ class ModelDesk:
     def set_preview_from(
         self, caller: Caller, model_id: str, picture_id: str, origin: audit.Origin = audit.Origin()
     ) -> Record:
-        """Let one of the caller's own pictures be the preview. Raises NotFound."""
-        _, key = self._files.describe(caller, picture_id)
+        """Let one of the caller's own pictures be the preview: one that is only shared with them would be
+        shown to more people than its owner chose. Raises NotFound.
+        """
+        file, key = self._files.describe(caller, picture_id)
+        if not file.own:
+            raise NotFound("There is no such picture among your own.")
         with self._files.open(key) as source:
             return self.set_preview(caller, model_id, source.read(model_previews.MAX_BYTES), origin)
 

@@ -96,6 +96,21 @@ def test_a_shared_job_is_seen_with_its_pictures_and_kept_by_no_browser(portal: P
     assert [portal("bob", "GET", each).status_code for each in (path, url)] == [404, 404]
 
 
+def test_a_picture_that_is_only_shared_with_somebody_is_no_preview_of_a_model(
+    portal: Portal, tmp_path: Path
+) -> None:
+    content = network(tmp_path / "annalynx.safetensors").read_bytes()
+    upload = "/api/v1/models/upload?kind=lora&filename=rootlynx.safetensors"
+    model = portal("root", "POST", upload, content=content).json()["id"]
+    job = portal.job("ann")
+    assert portal.share("ann", f"job/{job['id']}", "studio").status_code == 200
+    picture = job["pictures"][0]["id"]
+    assert portal("root", "GET", job["pictures"][0]["url"]).status_code == 200
+    set_ = portal("root", "PUT", f"/api/v1/models/{model}/preview?picture={picture}")
+    assert set_.status_code == 404 and "your own" in set_.json()["error"]["message"]
+    assert portal("root", "GET", f"/api/v1/models/{model}/preview").status_code == 404
+
+
 def test_what_cannot_be_shared_is_a_clear_refusal(portal: Portal) -> None:
     long: dict[str, Any] = {"visibility": "team", "team": "x" * 65}
     for path, body, status in (
