@@ -19,6 +19,7 @@ AtelierError                      code              status retryable
 |- OutOfMemory                    out_of_memory        507  no   the picture does not fit; says what does
 |- StorageFailed                  storage_failed       503  yes  the blob store did not answer
 |  `- StorageFull                 storage_full         507  yes  no room on the disk; nothing was lost
+|- NotReady                       not_ready            503  yes  a part of the studio fails; says which
 |- WorkerUnavailable              worker_unavailable   503  yes  lost, or not there
 |  `- WorkReturned                work_returned        503  yes  given back: not the work's fault
 |- Expired                        expired              410  no   waited longer than the job may wait

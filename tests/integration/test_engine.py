@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from atelier.contract.parts import Action, EngineSettings
 from tests.engine_parts import part, reference
 from tests.integration.worker_process import tiny_checkpoint
 from tests.waiting import eventually
-from workers.engine import Engine, EngineProgress, ModelFile, PartHandle, executor
-from workers.engine.pace import Pace
+from workers.engine import Engine, EngineProgress, ModelFile, PartHandle, device
 
 PATIENCE = 120.0
 
@@ -149,20 +147,22 @@ def test_the_status_names_the_weights_that_are_hot(make: Make) -> None:
     assert status.memory_used > 0
 
 
-def test_where_a_forward_takes_long_it_has_few_rows_and_the_pictures_are_the_same(
+def test_large_rows_come_few_at_a_time_on_a_processor_and_those_of_a_picture_together(
     make: Make, count: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = [part(seeds=(seed, seed + 1), subseeds=(0, 0), cfg_scale=7.0) for seed in (1, 3)]
-    usual = make()
-    whole = [picture for each in asked for picture in pixels(usual.submit(each))]
-    assert max(count.rows) >= 4
-    monkeypatch.setattr(executor, "Pace", partial(Pace, longest=1e-9))
-    slow = make()
+    assert device.Device().rows_together(64, 64) == 2, (
+        "a click waits for two rows of 512 x 512 pixels at most"
+    )
+    monkeypatch.setattr(device, "_MOST_ELEMENTS", 8 * 8 * 8)
+    engine = make()
+    asked = [part(seeds=(seed,), steps=12) for seed in range(6)]
+    together = [handle.result(PATIENCE).pictures[0].pixels for handle in [engine.submit(a) for a in asked]]
+    assert max(count.rows) == 8 and sum(count.rows) == 144
     count.rows.clear()
-    split = [picture for handle in [slow.submit(each) for each in asked] for picture in pixels(handle)]
-    assert count.rows[0] > 1 == max(count.rows[1:]), "the first is measured, the others keep to it"
-    for one, other in zip(whole, split, strict=True):
-        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+    engine.submit(part(width=256, height=256, steps=1)).result(PATIENCE)
+    assert count.rows == [2], "a picture made alone is always made in the same way"
+    alone = engine.submit(asked[5]).result(PATIENCE).pictures[0].pixels
+    assert np.abs(alone.astype(int) - together[5].astype(int)).max() <= 1
 
 
 def begun(handle: PartHandle) -> EngineProgress:

@@ -8,6 +8,7 @@ beside the UNet's, and the thread stays a few forwards ahead of the device, no m
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,10 @@ begin; more would only let a picture that joins, or an action, wait behind them.
 _MOST_PIXELS = 1 << 20
 _MOST_PICTURES = 8
 """Of one decode on a GPU: what a picture of 1024 x 1024 takes, and at most so many."""
+_MOST_ELEMENTS = 8192
+"""Of a channel, over all rows of a forward on a processor: two rows of 512 x 512 pixels. They took two cores
+1.1 s with the demo checkpoint.
+"""
 
 
 class Signal(Protocol):
@@ -110,6 +115,12 @@ class Device:
         """How many pictures of a latent's size [C, h, w] one decode takes; more do not go faster."""
         return 2
 
+    def rows_together(self, height: int, width: int) -> int:
+        """How many rows of latents of height x width a forward has room for. Nothing stops a forward once it
+        runs, and large rows fill a processor one by one: few of them let a click be heeded soon.
+        """
+        return max(1, _MOST_ELEMENTS // (height * width))
+
 
 class QueuedDevice(Device):
     """A device that works behind its callers, through the queues of a driver."""
@@ -156,6 +167,10 @@ class QueuedDevice(Device):
         """See Device."""
         pixels = latent[-1] * latent[-2] * 64
         return min(max(_MOST_PIXELS // pixels, 1), _MOST_PICTURES)
+
+    def rows_together(self, height: int, width: int) -> int:
+        """See Device. Its forwards are short."""
+        return sys.maxsize
 
 
 class CudaStreams:

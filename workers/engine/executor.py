@@ -23,7 +23,6 @@ from workers.engine.decoding import DecodeQueue
 from workers.engine.handle import EngineResult, PartRun
 from workers.engine.models import PartModels
 from workers.engine.networks_at_work import NetworksAtWork
-from workers.engine.pace import Pace
 from workers.engine.picture import PictureRun
 from workers.engine.preparation import recipes
 from workers.engine.rows import BatchKey, Row, key_of
@@ -61,7 +60,7 @@ class Executor:
 
     def __init__(self, networks: NetworksAtWork, turns: Turns, *, most_rows: int, memory: int) -> None:
         self._networks, self._turns = networks, turns
-        self._pace, self._memory = Pace(most_rows), memory
+        self._most_rows, self._memory = most_rows, memory
         self.counters = Counters()
         self._changed = threading.Condition()
         self._inbox: deque[tuple[PartRun, PartModels]] = deque()
@@ -221,7 +220,8 @@ class Executor:
         waiting = {key: min(picture.asked_at for _, picture, _ in members) for key, members in groups.items()}
         models = {key.weights: members[0][0].models.of_unet(key.weights) for key, members in groups.items()}
         turn = self._turns.next(waiting, *self._networks.choices(models), time.monotonic())
-        members = _first(groups[turn.key], self._pace.rows(turn.key))
+        room = self._networks.device.rows_together(turn.key.height, turn.key.width)
+        members = _first(groups[turn.key], min(room, self._most_rows), self._most_rows)
         slot = self._networks.unets.take(models[turn.key.weights].checkpoint.unet, turn.evict)
         self._forward(slot, members)
 
@@ -251,13 +251,11 @@ class Executor:
 
     def _forward(self, slot: Slot, members: list[tuple[_Live, PictureRun, int]]) -> None:
         rows: list[Row] = [picture.asked[number] for _, picture, number in members]
-        begun = time.thread_time()
         try:
             predictions = self._networks.predict(slot, rows)
         except Exception as error:  # noqa: BLE001  # the pictures fail, the executor goes on
             self._forward_failed(slot, members, error)
             return
-        self._pace.took(key_of(rows[0]), len(rows), time.thread_time() - begun)
         slot.forwards_since_fill += 1
         self._networks.device.keep_pace()
         self.counters.forwards += 1
@@ -355,20 +353,22 @@ def _unfit(models: PartModels) -> list[str]:
     ]
 
 
-def _first(members: list[tuple[_Live, PictureRun, int]], most: int) -> list[tuple[_Live, PictureRun, int]]:
-    """At most `most` rows, of the pictures that have waited longest; a picture's rows stay together unless
-    they alone are too many.
+def _first(
+    members: list[tuple[_Live, PictureRun, int]], room: int, most: int
+) -> list[tuple[_Live, PictureRun, int]]:
+    """At most `room` rows, of the pictures that have waited longest; a picture's rows stay together, beyond
+    `room` too, unless they alone are more than `most`.
 
     The order of the members is kept, so that an unchanged batch is the same batch in the next tick.
     """
-    if len(members) <= most:
+    if len(members) <= room:
         return members
     chosen: list[tuple[_Live, PictureRun, int]] = []
     for picture in sorted(
         {id(member[1]): member[1] for member in members}.values(), key=lambda each: each.asked_at
     ):
         rows = [member for member in members if member[1] is picture]
-        if len(chosen) + len(rows) > most:
+        if len(chosen) + len(rows) > room:
             chosen = chosen or rows[:most]
             break
         chosen += rows
