@@ -296,6 +296,22 @@ def studio_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_studio_url(request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """What gives the URL of a database for a new `Studio` in a folder, for tests that make many one after the
+    other: once on SQLite and once on PostgreSQL, as `studio_url`.
+    """
+    if request.param == "sqlite":
+        return lambda folder: f"sqlite:///{folder / 'atelier.db'}"
+    url = str(request.getfixturevalue("postgres_tables"))
+
+    def emptied(_folder: Path) -> str:
+        _empty(url)
+        return url
+
+    return emptied
+
+
 def _empty(url: str) -> None:
     """Take every row away, past the triggers that keep the audit trail."""
     import sqlalchemy

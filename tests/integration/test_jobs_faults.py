@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ USERS = ("ann", "bob")
 class Faults(RuleBasedStateMachine):
     """Submissions, clicks, endings, losses and restarts in any order, against a real database."""
 
+    new_url: Callable[[Path], str]
+    """The URL of a database for the studio in a folder."""
+
     @initialize()
     def open(self) -> None:
         """A fresh studio for each run."""
         self.folder = Path(tempfile.mkdtemp(prefix="atelier-faults-"))
-        self.studio = Studio(f"sqlite:///{self.folder / 'a.db'}", self.folder, slots=SLOTS)
+        self.studio = Studio(type(self).new_url(self.folder), self.folder, slots=SLOTS)
         self.users = [self.studio.user(name) for name in USERS]
         self.jobs: list[tuple[Any, str]] = []
         self.finals: dict[str, str] = {}
@@ -143,7 +147,7 @@ class Faults(RuleBasedStateMachine):
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-def _explore(examples: int, steps: int) -> None:
+def _explore(new_url: Callable[[Path], str], examples: int, steps: int) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     chosen = settings(
@@ -153,15 +157,24 @@ def _explore(examples: int, steps: int) -> None:
         derandomize=True,
         suppress_health_check=_QUIET,
     )
-    run_state_machine_as_test(Faults, settings=chosen)  # type: ignore[no-untyped-call]
+    machine = type("FaultsHere", (Faults,), {"new_url": staticmethod(new_url)})
+    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
 
 
-def test_no_order_of_events_loses_a_job_or_shows_it_twice() -> None:
-    _explore(examples=12, steps=25)
+@pytest.mark.parametrize(
+    "new_studio_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)], indirect=True
+)
+def test_no_order_of_events_loses_a_job_or_shows_it_twice(new_studio_url: Callable[[Path], str]) -> None:
+    _explore(new_studio_url, examples=12, steps=25)
     assert Faults.teardown.__doc__
 
 
 @pytest.mark.long
-def test_no_long_order_of_events_loses_a_job_or_shows_it_twice() -> None:
-    _explore(examples=200, steps=50)
+@pytest.mark.parametrize(
+    ("new_studio_url", "examples"), [("sqlite", 200), ("postgres", 60)], indirect=["new_studio_url"]
+)
+def test_no_long_order_of_events_loses_a_job_or_shows_it_twice(
+    new_studio_url: Callable[[Path], str], examples: int
+) -> None:
+    _explore(new_studio_url, examples, steps=50)
     assert Faults.teardown.__doc__
