@@ -5,6 +5,8 @@ test says.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from portal.services.ports import EndpointSpec, Submission
 from portal.settings import load
 from tests.quick_passwords import quick_passwords
 
+PASSWORD = "a long enough password"
 PAYLOAD: dict[str, Any] = {
     "prompt": "a red circle on a blue background",
     "steps": 10,
@@ -132,3 +135,13 @@ def _tables(database: Database) -> None:
         )
         connection.execute(text("DELETE FROM alembic_version"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": migrate.head()})
+
+
+@contextmanager
+def staffed(url: str, folder: Path) -> Iterator[Studio]:
+    """A studio with the administrator root and the designer ann, whose password is PASSWORD."""
+    made = Studio(url, folder)
+    for name, role in (("root", "admin"), ("ann", "designer")):
+        made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
+    yield made
+    made.close()

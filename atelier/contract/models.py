@@ -83,6 +83,11 @@ class Catalogue(BaseModel):
         """The models of one kind, in the catalogue's order."""
         return [model for model in self.models if model.kind == kind]
 
+    def to_the_letter(self, kind: ModelKind, name: str) -> ModelRef | None:
+        """The first model of `kind` whose name, or whose file's without its ending, is `name` exactly."""
+        names = ((each, (each.name, each.filename.rsplit(".", 1)[0])) for each in self.of_kind(kind))
+        return next((each for each, own in names if name in own), None)
+
     def gone(self, kind: ModelKind, name: str) -> ModelRef | None:
         """The model of `kind` that `name` would mean if its file were there."""
         return Catalogue(models=self.missing).find(kind, name) if self.missing else None

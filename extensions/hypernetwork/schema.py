@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.contract.errors import UnknownName
-from atelier.contract.models import Catalogue, ModelKind, ModelRef
+from atelier.contract.models import Catalogue, ModelKind
 from atelier.contract.parts import NetworkUse
 from atelier.extension import TagMeaning, hookimpl
 from atelier.prompt import networks
@@ -45,18 +45,10 @@ def resolve(title: str, member: BaseModel, catalogue: Catalogue) -> list[str] | 
 
 
 def _tag(asked: Hypernetwork, catalogue: Catalogue) -> str:
-    if find(catalogue, asked.name) is None:
+    if catalogue.to_the_letter(ModelKind.HYPERNETWORK, asked.name) is None:
         known = (each.name for each in catalogue.of_kind(ModelKind.HYPERNETWORK))
         raise UnknownName.of("hypernetwork", asked.name, known)
     return networks.written(KIND, asked.name, asked.strength)
-
-
-def find(catalogue: Catalogue, name: str) -> ModelRef | None:
-    """The hypernetwork of that name, to the letter."""
-    for each in catalogue.of_kind(ModelKind.HYPERNETWORK):
-        if name in (each.name, each.filename.rsplit(".", 1)[0]):
-            return each
-    return None
 
 
 @hookimpl
@@ -66,7 +58,7 @@ def parse_tag(kind: str, arguments: list[str], catalogue: Catalogue) -> TagMeani
         return None
     tag = networks.tag(kind, arguments[:2])
     told = (tag.warning,) if tag.warning else ()
-    if found := find(catalogue, tag.name):
+    if found := catalogue.to_the_letter(ModelKind.HYPERNETWORK, tag.name):
         return TagMeaning(NetworkUse(model=found, called=tag.name, te=0.0, unet=tag.te), told)
     if gone := catalogue.gone(ModelKind.HYPERNETWORK, tag.name):
         told = (*told, f"The file {gone.filename} was moved or deleted. The picture is made without it.")

@@ -78,13 +78,11 @@ def find(catalogue: Catalogue, name: str) -> ModelRef | None:
     """The network of that name, to the letter: its file's, else the name its trainer gave it, unless several
     have that.
     """
-    models = catalogue.of_kind(ModelKind.LORA)
-    named = [each for each in models if name in (each.name, each.filename.rsplit(".", 1)[0])]
-    if named:
-        return named[0]
+    if named := catalogue.to_the_letter(ModelKind.LORA, name):
+        return named
     if name.lower() in _NO_ALIASES:
         return None
-    aliased = [each for each in models if each.alias == name]
+    aliased = [each for each in catalogue.of_kind(ModelKind.LORA) if each.alias == name]
     return aliased[0] if len(aliased) == 1 else None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import httpx
 from sqlalchemy import func, select
 
@@ -42,29 +45,34 @@ def let_go(live: LivePortal, job: str) -> None:
     eventually(lambda: in_flight(live, job) == 0, within=60, about="the worker went on computing")
 
 
-def test_interrupt_after_the_current_picture_finishes_it_and_drops_what_waits(live: LivePortal) -> None:
-    ann, root = live.person(), live.person("root")
+@contextmanager
+def one_at_a_time(live: LivePortal) -> Iterator[None]:
+    """The endpoint takes one part at a time within."""
+    root = live.person("root")
     root.patch("/api/v1/endpoints/local", json={"slots": 1}).raise_for_status()
     try:
+        yield
+    finally:
+        root.patch("/api/v1/endpoints/local", json={"slots": 8}).raise_for_status()
+
+
+def test_interrupt_after_the_current_picture_finishes_it_and_drops_what_waits(live: LivePortal) -> None:
+    ann = live.person()
+    with one_at_a_time(live):
         job = at_steps(live, ann, n_iter=3, steps=60, width=128, height=128)
         click(ann, job, "finish_current")
         view = live.finished(ann, job)
-    finally:
-        root.patch("/api/v1/endpoints/local", json={"slots": 8}).raise_for_status()
     assert view.state is JobState.STOPPED
     [picture] = view.pictures
     assert picture.complete, "the current picture was cut short"
 
 
 def test_skip_passes_over_the_picture_in_the_making_and_makes_the_following_ones(live: LivePortal) -> None:
-    ann, root = live.person(), live.person("root")
-    root.patch("/api/v1/endpoints/local", json={"slots": 1}).raise_for_status()
-    try:
+    ann = live.person()
+    with one_at_a_time(live):
         job = at_steps(live, ann, n_iter=2, steps=80, width=128, height=128)
         click(ann, job, "skip")
         view = live.finished(ann, job)
-    finally:
-        root.patch("/api/v1/endpoints/local", json={"slots": 8}).raise_for_status()
     assert [picture.complete for picture in view.pictures] == [False, True]
     assert len({picture.seed for picture in view.pictures}) == 2
 

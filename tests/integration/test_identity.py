@@ -37,21 +37,17 @@ from portal.services.identity import Change
 from portal.services.passwords import MOST_IN_LINE, Passwords
 from portal.services.throttle import LoginThrottle
 from portal.settings import load
-from tests.jobs_studio import Studio
+from tests.jobs_studio import PASSWORD, Studio, staffed
 from tests.waiting import eventually
 
-PASSWORD = "a long enough password"
 ORIGIN = Origin("r1", "127.0.0.1", "test")
 ELSEWHERE = Origin("r2", "127.0.0.2", "test")
 
 
 @pytest.fixture
 def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(studio_url, tmp_path)
-    for name, role in (("root", "admin"), ("ann", "designer")):
-        made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
-    yield made
-    made.close()
+    with staffed(studio_url, tmp_path) as made:
+        yield made
 
 
 def user(studio: Studio, name: str) -> User:

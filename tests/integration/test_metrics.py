@@ -11,20 +11,15 @@ from starlette.testclient import TestClient
 
 from atelier.contract.errors import InvalidRequest
 from portal.app import create_app
-from portal.services import audit
-from tests.jobs_studio import PAYLOAD, Studio
+from tests.jobs_studio import PASSWORD, PAYLOAD, Studio, staffed
 
-PASSWORD = "a long enough password"
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture
 def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(studio_url, tmp_path)
-    for name, role in (("root", "admin"), ("ann", "designer")):
-        made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
-    yield made
-    made.close()
+    with staffed(studio_url, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

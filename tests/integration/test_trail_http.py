@@ -13,21 +13,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from portal.app import create_app
-from portal.services import audit
 from tests.integration.test_cli import atelier
-from tests.jobs_studio import Studio
+from tests.jobs_studio import PASSWORD, Studio, staffed
 
-PASSWORD = "a long enough password"
 ORIGIN = "http://127.0.0.1:8000"
 
 
 @pytest.fixture
 def studio(studio_url: str, tmp_path: Path) -> Iterator[Studio]:
-    made = Studio(studio_url, tmp_path)
-    for name, role in (("root", "admin"), ("ann", "designer")):
-        made.services.identity.create(audit.SYSTEM, name, PASSWORD, role)
-    yield made
-    made.close()
+    with staffed(studio_url, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
