@@ -21,12 +21,13 @@ from pydantic_settings import (
 from atelier.contract.acceleration import Attention
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.limits import MAX_BODY_BYTES
+from portal.aws_options import AwsOptions
 
 PREFIX = "ATELIER_"
 TOML = Path("atelier.toml")
 
 
-class Settings(BaseSettings):
+class Settings(AwsOptions):
     """The process's settings. A variable beats atelier.toml, which beats the default written here."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML, frozen=True, extra="ignore")

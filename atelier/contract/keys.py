@@ -45,6 +45,11 @@ def attempt(job: str, part: str, number: int) -> str:
     return f"jobs/{_checked(job)}/{_checked(part)}/{number:d}/"
 
 
+def invocation(job: str, part: str, number: int) -> str:
+    """The signed body of an attempt, where an asynchronous endpoint fetches it from."""
+    return attempt(job, part, number) + "invocation.json"
+
+
 def progress(job: str, part: str, number: int) -> str:
     """Progress of a running attempt, overwritten with a growing `seq`."""
     return attempt(job, part, number) + "progress.json"
