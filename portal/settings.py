@@ -21,6 +21,7 @@ from pydantic_settings import (
 from atelier.contract.acceleration import Attention
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.limits import MAX_BODY_BYTES
+from atelier.storage.opening import with_options
 from portal.aws_options import AwsOptions
 
 PREFIX = "ATELIER_"
@@ -39,7 +40,9 @@ class Settings(AwsOptions):
         None, description="SQLAlchemy URL; without it SQLite in the data directory."
     )
     store_url: str | None = Field(
-        None, description="Blob store URL; without it `store/` in the data directory."
+        None,
+        description="Blob store URL, `file:///path` or `s3://bucket/prefix`; without it `store/` in the data "
+        "directory.",
     )
 
     host: str = Field("127.0.0.1", description="Address the web UI listens on.")
@@ -103,8 +106,11 @@ class Settings(AwsOptions):
 
     @property
     def store(self) -> str:
-        """The blob store's URL in force."""
-        return self.store_url or (self.data_dir.resolve() / "store").as_uri()
+        """The blob store's URL in force; a bucket's says all that a worker needs to open it."""
+        url = self.store_url or (self.data_dir.resolve() / "store").as_uri()
+        return with_options(
+            url, region=self.aws_region, endpoint_url=self.aws_endpoint_url, kms_key=self.aws_kms_key
+        )
 
     @property
     def secrets_dir(self) -> Path:

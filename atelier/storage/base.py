@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
@@ -65,8 +65,58 @@ class BlobStore(Protocol):
         """The URI that names the value for good, and opens nothing: file:///..., s3://bucket/key."""
         ...
 
-    def url(self, key: str, *, expires: float) -> str | None:
-        """A URL that reads the value for `expires` seconds, or None where the store has none."""
+    def url(
+        self, key: str, *, expires: float, filename: str | None = None, content_type: str | None = None
+    ) -> str | None:
+        """A URL that reads the value for `expires` seconds, or None where the store has none. A browser saves
+        it as `filename` where one is given; `content_type` is what it is told to be.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DirectUpload:
+    """Where somebody puts a value without passing it through the portal: one HTTP PUT to each of `urls`, in
+    order, with `part_size` bytes of it (the last has the rest). The header ETag of each answer is what
+    completes it.
+    """
+
+    upload_id: str
+    part_size: int
+    urls: tuple[str, ...]
+
+
+@runtime_checkable
+class TakesUploads(Protocol):
+    """A store that others may write one given value to, by URLs that die. What they sent is a value only
+    once it is completed, and cannot be sent again after that: what was checked then stays what it is.
+    """
+
+    def offer_upload(
+        self, key: str, size: int, *, expires: float, content_type: str | None = None
+    ) -> DirectUpload:
+        """Begin an upload of exactly `size` bytes; its URLs are good for `expires` seconds."""
+        ...
+
+    def complete_upload(self, key: str, upload_id: str, etags: Sequence[str], size: int) -> BlobStat:
+        """Make the value of its parts. Raises InvalidRequest where they are not what was announced; the
+        upload is gone then.
+        """
+        ...
+
+    def abandon_upload(self, key: str, upload_id: str) -> None:
+        """Drop what came of an upload; nothing happens where it has ended already."""
+        ...
+
+
+@runtime_checkable
+class ReadsRanges(Protocol):
+    """A store that gives any piece of a value, so that several are read at once."""
+
+    def read_into(self, key: str, start: int, buffer: memoryview, etag: str) -> None:
+        """Fill `buffer` with the bytes from `start` on. Raises NotFound, StorageFailed also where the value
+        has another etag by now or ends before the buffer.
+        """
         ...
 
 

@@ -149,7 +149,9 @@ class FilesystemBlobStore:
         """See BlobStore."""
         return self._path(key).absolute().as_uri()
 
-    def url(self, key: str, *, expires: float) -> str | None:
+    def url(
+        self, key: str, *, expires: float, filename: str | None = None, content_type: str | None = None
+    ) -> str | None:
         """Plain files have no URL of their own."""
         return None
 

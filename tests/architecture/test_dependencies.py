@@ -21,7 +21,7 @@ EXTRAS = {
     "workers": ["worker"],
     "extensions": ["worker", "webui"],
 }
-OPTIONAL = {"xformers", "boto3"}
+OPTIONAL = {"xformers", "boto3", "botocore"}
 # What of atelier draws or reads pictures is for the parts that install Pillow: the portal and the worker.
 NEEDS_PILLOW = ("portal", "worker")
 

@@ -21,6 +21,7 @@ GROUND: dict[str, tuple[str, ...] | None] = {
     "pluggy": ("atelier.extension",),
     "httpx": ("atelier.client",),
     "boto3": ("atelier.storage.s3",),
+    "botocore": ("atelier.storage.s3",),
     "PIL": ("atelier.picturefile", "atelier.grid"),
 }
 
@@ -47,7 +48,7 @@ for name in modules:
 print(len(modules))
 """
 THIRD_PARTIES = {
-    "atelier": ["pydantic", "pluggy", "httpx", "PIL.Image"],
+    "atelier": ["pydantic", "pluggy", "httpx", "PIL.Image", "boto3", "boto3.s3.transfer"],
     "portal": [
         "fastapi",
         "sqlalchemy.orm",
@@ -114,6 +115,20 @@ def test_torch_is_imported_nowhere_outside_workers() -> None:
         if not _may_hold_weights(path)
         for name, line in imports_of(path)
         if name.split(".")[0] in HEAVY
+    ]
+    assert not found, "\n".join(found)
+
+
+def _may_know_aws(module: str) -> bool:
+    return module == "atelier.storage.s3" or module.startswith("portal.adapters.aws")
+
+
+def test_the_library_of_aws_is_imported_by_adapters_alone() -> None:
+    found = [
+        f"{shown(path)}:{line} imports {name}"
+        for path in product_files()
+        for name, line in imports_of(path)
+        if name.split(".")[0] in ("boto3", "botocore", "s3transfer") and not _may_know_aws(module_of(path))
     ]
     assert not found, "\n".join(found)
 

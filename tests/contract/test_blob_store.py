@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,24 @@ from atelier.contract.errors import InvalidRequest, NotFound, StorageFailed
 from atelier.storage.base import BlobStore, checked_key
 from atelier.storage.filesystem import FilesystemBlobStore
 from atelier.storage.opening import open_store
+from atelier.storage.s3 import Bucket, S3BlobStore
+from tests import moto_aws
+from tests.moto_aws import Aws
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return open_store(f"file://{tmp_path}/store")
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Aws]:
+    with moto_aws.running() as account:
+        account.bucket()
+        yield account
+
+
+@pytest.fixture(params=["files", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "files":
+        return open_store(f"file://{tmp_path}/store")
+    account: Aws = request.getfixturevalue("aws")
+    return S3BlobStore(Bucket("studio", f"{uuid.uuid4().hex}/", endpoint_url=account.url), account.session)
 
 
 class TestBlobStore:

@@ -35,7 +35,7 @@ class WorkerSettings(ComputeSettings):
     """Every option of a worker; `ATELIER_<NAME>` sets each but the port, which is SageMaker's variable."""
 
     store: str
-    """URL of the blob store: file:///absolute/path."""
+    """URL of the blob store: file:///absolute/path or s3://bucket/prefix."""
     endpoint: str = Field(pattern=r"^[A-Za-z0-9](-*[A-Za-z0-9]){0,62}$")
     """The endpoint this worker belongs to; bodies signed for another are refused."""
     instance: str = Field("worker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
