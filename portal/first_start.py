@@ -17,7 +17,7 @@ from portal.services.audit import SYSTEM
 from portal.services.container import Services
 from portal.services.models import ModelFile
 from portal.services.permissions import ADMIN
-from portal.services.ports import EndpointSpec
+from portal.services.ports import USUAL_SLOTS, EndpointSpec
 from portal.settings import Settings
 
 FIRST_USER = "admin"
@@ -83,7 +83,9 @@ def _first_endpoint(services: Services, settings: Settings) -> list[str]:
     if services.work.endpoints.listed():
         return []
     threads = settings.worker_threads or len(os.sched_getaffinity(0))
-    services.work.endpoints.create(SYSTEM, EndpointSpec(FIRST_ENDPOINT, threads=threads))
+    gpus = [each for each in services.work.endpoints.offers() if each.gpu and settings.worker_device != "cpu"]
+    slots = gpus[0].slots if gpus else USUAL_SLOTS
+    services.work.endpoints.create(SYSTEM, EndpointSpec(FIRST_ENDPOINT, threads=threads, slots=slots))
     return [f"Endpoint: {FIRST_ENDPOINT}, on this machine"]
 
 

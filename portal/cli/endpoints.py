@@ -23,7 +23,7 @@ def add_to(commands: Commands) -> None:
         each.add_argument("--min-instances", type=int, help="at least so many (1); 0 lets it sleep")
         each.add_argument("--max-instances", type=int, help="at most so many (1)")
         each.add_argument("--target", type=int, help="parts for each instance before another starts (slots)")
-        each.add_argument("--slots", type=int, help="parts one instance works on at once (8)")
+        each.add_argument("--slots", type=int, help="parts one instance works on at once (3)")
         each.add_argument("--idle-seconds", type=float, help="quiet time until an instance goes (600)")
         each.add_argument("--threads", type=int, help="CPU threads of each worker (1)")
         each.add_argument("--price-hour", type=float, help="what an instance costs an hour (0)")

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+USUAL_SLOTS = 3
+"""Parts a worker has at once where nobody says more. On a processor eight pictures take nearly eight times
+one: more would only make somebody who comes anew wait for more of others' work.
+"""
+
 
 class Clock(Protocol):
     """The time."""
@@ -56,7 +61,7 @@ class InstanceType:
     device: str = "cpu"
     gpu: str = ""
     gpu_memory: int = 0
-    slots: int = 8
+    slots: int = USUAL_SLOTS
     price_hour: float = 0.0
 
 
@@ -70,7 +75,7 @@ class EndpointSpec:
     name: str
     min_instances: int = 1
     max_instances: int = 1
-    slots: int = 8
+    slots: int = USUAL_SLOTS
     idle_seconds: float = 600.0
     threads: int = 1
     options: dict[str, str] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from atelier.contract.jobs import JobState, JobView
 from portal.db.work import Attempt, Part
+from portal.services.ports import EndpointSpec
 from tests.live_portal import LivePortal
 from tests.waiting import eventually
 
@@ -53,7 +54,7 @@ def one_at_a_time(live: LivePortal) -> Iterator[None]:
     try:
         yield
     finally:
-        root.patch("/api/v1/endpoints/local", json={"slots": 8}).raise_for_status()
+        root.patch("/api/v1/endpoints/local", json={"slots": EndpointSpec("").slots}).raise_for_status()
 
 
 def test_interrupt_after_the_current_picture_finishes_it_and_drops_what_waits(live: LivePortal) -> None:

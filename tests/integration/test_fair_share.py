@@ -17,7 +17,7 @@ from portal.db.work import Turn
 from portal.domain.access import SubjectKind
 from portal.services import audit
 from portal.services.callers import Caller
-from portal.services.ports import Submission
+from portal.services.ports import EndpointSpec, Submission
 from portal.services.trail import Wanted
 from tests.jobs_studio import PAYLOAD, Studio
 from tests.security.test_permission_walk import ORIGIN, PASSWORD
@@ -68,6 +68,28 @@ def test_with_one_place_five_parts_behind_five_hundred_are_done_within_twice_the
     alone = 5
     assert served.count("light") == 5
     assert len(served) <= 2 * alone
+
+
+def test_with_as_many_places_as_a_processor_has_five_take_no_more_than_twice_their_work(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Counted in pictures, as a processor feels them: what runs when the five come, theirs, and what is made
+    beside theirs.
+    """
+    studio = Studio(database_url, tmp_path, slots=EndpointSpec("").slots)
+    heavy, light = studio.user("heavy"), studio.user("light")
+    many(studio, heavy, 50)
+    serve(studio, 3)
+    running = studio.turn()
+    many(studio, light, 5)
+    made: list[str] = []
+    while made.count("light") < 5:
+        made += [whose(studio, each) for each in running]
+        for each in running:
+            studio.fleet.succeed(each)
+        running = studio.turn()
+    assert len(made) <= 2 * 5, made
+    studio.close()
 
 
 def test_with_eight_places_they_wait_for_one_round_of_the_others_and_no_more(

@@ -10,7 +10,7 @@ from functools import cache
 from portal.services.ports import InstanceType
 
 ASK_SECONDS = 10.0
-CPU_SLOTS, GPU_SLOTS = 8, 16
+GPU_SLOTS = 16
 
 
 @cache
@@ -20,7 +20,7 @@ def offers() -> tuple[InstanceType, ...]:
     kinds = []
     for threads in sorted({1, max(1, cores // 2), cores}):
         said = f"{threads} of this machine's {cores} processor threads"
-        kinds.append(InstanceType(f"cpu-{threads}", said, threads, memory, slots=CPU_SLOTS))
+        kinds.append(InstanceType(f"cpu-{threads}", said, threads, memory))
     gpus = _gpus()
     if gpus:
         name, size = gpus[0]

@@ -12,7 +12,7 @@ from portal.api.security import Caller, require, services_of
 from portal.domain.conditions import Condition
 from portal.services.container import Services
 from portal.services.endpoints import EndpointView
-from portal.services.ports import EndpointSpec, EndpointState
+from portal.services.ports import USUAL_SLOTS, EndpointSpec, EndpointState
 
 router = APIRouter(prefix="/api/v1/endpoints", tags=["endpoints"])
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -32,7 +32,7 @@ class EndpointBody(BaseModel):
     name: str
     min_instances: int = 1
     max_instances: int = 1
-    slots: int = 8
+    slots: int = USUAL_SLOTS
     idle_seconds: float = 600.0
     threads: int = 1
     options: dict[str, str] = {}
