@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from atelier.contract.jobs import JobRequest, JobView
+from atelier.storage.base import BlobStore
 from atelier.storage.filesystem import FilesystemBlobStore
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.memory.clock import ManualClock
@@ -44,11 +45,17 @@ class Studio:
     """Services on `database_url`, with one checkpoint `first`, one endpoint `local`, and nobody yet."""
 
     def __init__(
-        self, database_url: str, folder: Path, *, limits: Limits | None = None, slots: int = 8
+        self,
+        database_url: str,
+        folder: Path,
+        *,
+        limits: Limits | None = None,
+        slots: int = 8,
+        store: BlobStore | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.inbox = QueueInbox()
-        self.store = FilesystemBlobStore(folder / "store")
+        self.store: Any = store or FilesystemBlobStore(folder / "store")
         self.fleet = InMemoryFleet(self.store, self.inbox)
         settings = load(data_dir=folder, database_url=database_url)
         self.services = build(

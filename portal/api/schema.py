@@ -93,6 +93,9 @@ def content(*media_types: str) -> dict[int | str, Json]:
 UNCHANGED: dict[int | str, Json] = {304: {"description": "It is as the browser has it."}}
 """For a route's `responses`: it knows what the browser has by its ETag."""
 
+ELSEWHERE: dict[int | str, Json] = {307: {"description": "It is saved from the store's own URL, soon."}}
+"""For a route's `responses`: what is large does not pass through the portal."""
+
 
 def describe(app: FastAPI, routers: Iterable[APIRouter]) -> Json:
     """The description of the routes of `routers` in `app`, made once."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atelier import modelkind, modelpack
 from atelier.contract import keys
-from atelier.contract.errors import Conflict, InvalidRequest, NotFound, UnknownName
+from atelier.contract.errors import Conflict, InvalidRequest, UnknownName
 from atelier.contract.models import ModelKind
 from atelier.modelfile import read_header
 from atelier.resolve import naming
@@ -35,29 +36,30 @@ def add_to(models: Commands) -> None:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    name, members = _found(arguments.model, ModelKind.CHECKPOINT, "")
-    members |= _vae(arguments.vae or _automatic(arguments.model))
-    members |= modelpack.code()
-    if "://" not in arguments.output:
-        target = Path(arguments.output) / f"{name}.tar.gz"
-        print(modelpack.write(members, target, force=arguments.force))
-        return 0
-    store, key = open_store(arguments.output), keys.archive(name)
-    if store.stat(key) is not None and not arguments.force:
-        raise Conflict(f"{store.location(key)} is there already. Give --force to replace it.")
     with tempfile.TemporaryDirectory() as folder:
-        store.put(key, modelpack.write(members, Path(folder) / f"{name}.tar.gz"))
-    print(store.location(key))
+        place = Path(folder)
+        name, members = _found(arguments.model, ModelKind.CHECKPOINT, "", place)
+        members |= _vae(arguments.vae or _automatic(arguments.model), place)
+        members |= modelpack.code()
+        if "://" not in arguments.output:
+            target = Path(arguments.output) / f"{name}.tar.gz"
+            print(modelpack.write(members, target, force=arguments.force))
+            return 0
+        store, key = open_store(arguments.output), keys.archive(name)
+        if store.stat(key) is not None and not arguments.force:
+            raise Conflict(f"{store.location(key)} is there already. Give --force to replace it.")
+        store.put(key, modelpack.write(members, place / f"{name}.tar.gz"))
+        print(store.location(key))
     return 0
 
 
-def _vae(named: str) -> modelpack.Members:
+def _vae(named: str, place: Path) -> modelpack.Members:
     """The members of a VAE: a file, or what is registered under that name; none of it for "None". Raises
     ModelUnusable for a file that is none.
     """
     if named == "None":
         return {}
-    members = _found(named, ModelKind.VAE, "VAE/")[1]
+    members = _found(named, ModelKind.VAE, "VAE/", place)[1]
     for path in members.values():
         if isinstance(path, Path):
             modelkind.check(Path(named).name, read_header(path), ModelKind.VAE)
@@ -79,8 +81,10 @@ def _automatic(named: str) -> str:
     return vae.title if vae else "None"
 
 
-def _found(named: str, kind: ModelKind, folder: str) -> tuple[str, modelpack.Members]:
-    """(stem, members) of a model: a file with the .yaml beside it, or what is registered under that name."""
+def _found(named: str, kind: ModelKind, folder: str, place: Path) -> tuple[str, modelpack.Members]:
+    """(stem, members) of a model: a file with the .yaml beside it, or what is registered under that name;
+    what is not on this machine is fetched into the folder `place`.
+    """
     path = Path(named)
     if path.suffix == ".safetensors" and path.is_file():
         members: modelpack.Members = {f"{folder}{path.name}": path}
@@ -97,14 +101,17 @@ def _found(named: str, kind: ModelKind, folder: str) -> tuple[str, modelpack.Mem
         if ref is None:
             raise UnknownName.of(kind.value, named, [each.filename for each in known])
         stem = ref.filename.rsplit(".", 1)[0]
-        members = {f"{folder}{stem}.safetensors": _blob(built.store, ref.blob_sha256, ref.filename)}
+        members = {f"{folder}{stem}.safetensors": _blob(built.store, ref.blob_sha256, place)}
         if ref.config_sha256:
             members[f"{folder}{stem}.yaml"] = built.store.get(keys.model(ref.config_sha256))
     return stem, members
 
 
-def _blob(store: BlobStore, blob: str, name: str) -> Path:
+def _blob(store: BlobStore, blob: str, place: Path) -> Path:
     path = store.local_path(keys.model(blob))
-    if path is None:
-        raise NotFound(f"The file of {name!r} is not on this machine. Give the file itself.")
-    return path
+    if path is not None:
+        return path
+    fetched = place / blob
+    with store.open(keys.model(blob)) as source, fetched.open("wb") as out:
+        shutil.copyfileobj(source, out, 8 * 2**20)
+    return fetched

@@ -13,6 +13,11 @@ from portal.db.work import Job, Picture
 from portal.services.callers import Caller
 from portal.services.sharing import sees
 
+LARGE = 32 * 2**20
+"""Bytes above which an original is fetched from the store itself where it can be."""
+URL_SECONDS = 300.0
+"""How long such a URL begins to be followed; what has begun by then goes on."""
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -46,6 +51,14 @@ class Files:
             media = MEDIA_TYPES.get(extension, "application/octet-stream")
             own = row.owner_id == caller.user_id
             return StoredFile(row.size, row.sha256, name, media, own), row.key
+
+    def elsewhere(self, key: str, file: StoredFile) -> str | None:
+        """A URL from which a large original is saved without passing through the portal; None for what is
+        not large, and where the store has none.
+        """
+        if file.size <= LARGE:
+            return None
+        return self._store.url(key, expires=URL_SECONDS, filename=file.name, content_type=file.media_type)
 
     def open(self, key: str) -> BinaryIO:
         """The stored bytes of a key that `describe` gave."""
