@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import uvicorn
 
 from atelier.processes import Child, spawn
@@ -116,6 +117,8 @@ class Studio:
     url: str
     data_dir: Path
     admin: str
+    pid: int = 0
+    """Of the supervisor."""
     names: Iterator[int] = field(default_factory=itertools.count)
 
     def designer(self, name: str = "") -> tuple[str, str]:
@@ -126,6 +129,14 @@ class Studio:
         answer = httpx.post(self.url + "/api/v1/users", json=body, headers=headers, trust_env=False)
         assert answer.status_code == 201, answer.text
         return name, password
+
+    def process(self, module: str) -> psutil.Process:
+        """The studio's running process of that module. Raises LookupError while there is none."""
+        for each in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if module in each.cmdline() and each.status() != psutil.STATUS_ZOMBIE:
+                    return each
+        raise LookupError(module)
 
     def job(self, owner: str = "", **payload: Any) -> str:
         """The id of an accepted job of somebody's, else the administrator's."""
@@ -167,7 +178,7 @@ def studio_up(place: Path, checkpoint: Path) -> Iterator[Studio]:
         )
         login = {"username": "admin", "password": ADMIN_PASSWORD}
         answer = httpx.post(url + "/api/v1/auth/token", json=login, trust_env=False)
-        yield Studio(url, place / "data", answer.json()["access_token"])
+        yield Studio(url, place / "data", answer.json()["access_token"], child.pid)
     finally:
         child.stop(timeout=60)
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 from atelier.infotext import parse
 from tests.browser.conftest import Visit, Visitor
 from tests.browser.stage import ADMIN_PASSWORD, Studio
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.browser]
 
@@ -93,6 +94,27 @@ def test_a_reload_finds_the_running_job_and_interrupt_ends_it(visit: Visit, stud
         not all(picture["complete"] for picture in job["pictures"])
         or len(job["pictures"]) < SLOW["batch_count"]
     )
+
+
+@pytest.mark.long
+def test_a_killed_web_ui_comes_back_under_the_open_page_which_shows_its_picture(
+    visit: Visit, studio: Studio
+) -> None:
+    ada = at_work(visit, studio)
+    ada.number("steps", 150)
+    ada.number("batch_count", 3)
+    ada.generate()
+    expect(ada.page.locator("#txt2img_progress")).to_contain_text(re.compile("[1-9]%"), timeout=60_000)
+    killed = studio.process("webui.app")
+    killed.kill()
+    eventually(lambda: studio.process("webui.app").pid != killed.pid, within=120, about="it stays away")
+    ada.finished()
+    assert fetched(ada, shown(ada.page)).status_code == 200
+    [job] = fetched(ada, "/api/v1/jobs").json()["jobs"]
+    assert (job["state"], len(job["pictures"])) == ("succeeded", 4), "three and their grid"
+    said = [each for each in ada.faults if "Failed to load resource" not in each]
+    assert not said, said
+    ada.faults.clear()  # what was asked for while nobody answered is the browser's to report
 
 
 def test_a_second_user_in_a_second_browser_sees_nothing_of_it(visit: Visit, studio: Studio) -> None:
