@@ -1,4 +1,6 @@
-"""/portal/access: who may use which endpoint and model, and how much of the studio."""
+"""/portal/access: who may use which endpoint and model, how much of the studio, and who counts how much where
+several wait.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,14 @@ DONE = {
     "lifted": "The rule is gone.",
     "quota": "The quota holds from now on.",
     "unlimited": "The quota is gone.",
+    "weight": "The weight counts from the next part on.",
+    "usual": "The weight is gone.",
 }
 
 
 @router.get("")
 def access(request: Request, _caller: RuleKeeper, services: ServicesOf, done: str = "") -> Response:
-    """Every rule and every quota."""
+    """Every rule, quota and weight."""
     return _page(request, services, said=DONE.get(done, ""))
 
 
@@ -92,6 +96,27 @@ def put_quota(
     return _back("quota")
 
 
+@router.post("/weights")
+def put_weight(
+    request: Request,
+    caller: QuotaKeeper,
+    services: ServicesOf,
+    subject: Choice = "",
+    weight: Amount = "",
+    what: Choice = "put",
+) -> Response:
+    """Let somebody count more or less where several wait, or as usual again; or say why not."""
+    try:
+        kind, whom = _chosen(SubjectKind, subject)
+        if what == "delete":
+            services.shares.delete(caller, kind, whom)
+            return _back("usual")
+        services.shares.put(caller, kind, whom, _decimal(weight))
+    except AtelierError as error:
+        return _wrong(request, services, error)
+    return _back("weight")
+
+
 def _chosen(kinds: type[Kind], value: str) -> tuple[Kind, str]:
     """`team:ID` of a list of choices."""
     kind, _, name = value.partition(":")
@@ -112,6 +137,13 @@ def _number(text: str) -> int | None:
     if not text.isascii() or not text.isdigit():
         raise InvalidRequest(f"{text!r} is no whole number from 0 on. Leave the field empty for no limit.")
     return int(text)
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text.strip())
+    except ValueError as error:
+        raise InvalidRequest(f"{text!r} is no number. Give a weight such as 2 or 0.5.") from error
 
 
 def _back(done: str) -> Response:
@@ -144,6 +176,7 @@ def _page(request: Request, services: Services, status_code: int = 200, **values
         status_code,
         rules=services.access.listed(),
         quotas=services.quotas.listed(),
+        weights=services.shares.listed(),
         subjects=subjects,
         objects=objects,
         mebibyte=MEBIBYTE,

@@ -159,6 +159,9 @@ def test_a_user_is_deleted_later_or_now_with_an_heir(desk: Desk) -> None:
         ("access/rules", {"rule_id": "none"}, 404, "no such rule"),
         ("access/quotas", {"subject": "everybody:*", "pictures_a_day": "many"}, 422, "no whole number"),
         ("access/quotas", {"subject": "user:none", "what": "delete"}, 404, "no such quota"),
+        ("access/weights", {"subject": "everybody:*", "weight": "much"}, 422, "no number"),
+        ("access/weights", {"subject": "everybody:*", "weight": "nan"}, 422, "from 0.1 to 100"),
+        ("access/weights", {"subject": "user:none", "what": "delete"}, 404, "no such share"),
         ("endpoints", {"name": "local"}, 409, "already an endpoint"),
         ("endpoints", {"name": "a b"}, 422, "letters, digits and hyphens"),
         ("endpoints", {"name": "x", "min_instances": "3", "max_instances": "2"}, 422, "must not exceed"),
@@ -206,6 +209,15 @@ def test_rules_and_quotas_are_made_and_lifted_on_the_page(desk: Desk) -> None:
     desk.post("access/rules", rule_id=rule.id)
     desk.post("access/quotas", subject="role:designer", what="delete")
     assert desk.services.access.listed() == [] == desk.services.quotas.listed()
+
+
+def test_weights_are_set_and_lifted_on_the_page(desk: Desk) -> None:
+    assert "No weights" in desk.get("access")
+    assert "2.5</td>" in desk.post("access/weights", subject="role:designer", weight=" 2.5 ")
+    [kept] = desk.services.shares.listed()
+    assert (kept.subject_name, kept.weight) == ("designer", 2.5)
+    desk.post("access/weights", subject="role:designer", what="delete")
+    assert desk.services.shares.listed() == []
 
 
 def test_an_endpoint_is_created_changed_and_deleted_on_the_page(desk: Desk) -> None:
