@@ -56,7 +56,7 @@ class JobRequest(BaseModel):
     task: str = "text-to-image"
     model: str | None = None
     endpoint: str = "automatic"
-    priority: int = Field(0, ge=-100, le=100)
+    priority: int = Field(0, strict=True, ge=-100, le=100)
     """Among one's own jobs, the highest first; nobody else's wait longer for it."""
     txt2img_payload: dict[str, Any] = {}
 

@@ -199,7 +199,7 @@ def test_shares_over_http_are_checked_named_and_in_the_trail(tmp_path: Path) -> 
             return answer.status_code, answer.json() if answer.content else None
 
         path = f"/api/v1/shares/user/{ids['ann']}"
-        for weight in (0.0, 0.09, 101, "much", None):
+        for weight in (0.0, 0.09, 101, "much", None, True):
             assert call("root", "PUT", path, weight=weight)[0] == 422
         assert call("root", "PUT", "/api/v1/shares/user/nobody", weight=2)[0] == 422
         assert call("ann", "PUT", path, weight=2)[0] == 403
@@ -213,7 +213,8 @@ def test_shares_over_http_are_checked_named_and_in_the_trail(tmp_path: Path) -> 
         submitted = {"txt2img_payload": PAYLOAD, "priority": 7}
         status, job = call("ann", "POST", "/api/v1/jobs", **submitted)
         assert status == 202 and job["priority"] == 7  # type: ignore[index]
-        assert call("ann", "POST", "/api/v1/jobs", **submitted | {"priority": 101})[0] == 422
+        for priority in (101, True, "1", 0.5):
+            assert call("ann", "POST", "/api/v1/jobs", **submitted | {"priority": priority})[0] == 422
         status, job = call("ann", "PATCH", f"/api/v1/jobs/{job['id']}", priority=-3)  # type: ignore[index]
         assert status == 200 and job["priority"] == -3  # type: ignore[index]
     entries = studio.services.trail.entries(Wanted(action="share.put"))

@@ -40,5 +40,5 @@ def generator(portal: Portal) -> Handler:
 
 def job_request(checkpoint: str | None, endpoint: str | None, fields: dict[str, Any]) -> JobRequest:
     """The request; without an endpoint, while the list is not there yet, that of the caller's settings."""
-    named = {"endpoint": endpoint} if endpoint else {}
+    named: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     return JobRequest(model=checkpoint or None, txt2img_payload=fields, **named)

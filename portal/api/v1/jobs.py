@@ -40,7 +40,7 @@ class JobChange(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    priority: int = Field(ge=-100, le=100)
+    priority: int = Field(strict=True, ge=-100, le=100)
 
 
 class JobsPage(BaseModel):

@@ -24,7 +24,7 @@ class ShareBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    weight: float = Field(ge=LOWEST_WEIGHT, le=HIGHEST_WEIGHT)
+    weight: float = Field(strict=True, ge=LOWEST_WEIGHT, le=HIGHEST_WEIGHT)
 
 
 class ShareOut(BaseModel):
