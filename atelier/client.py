@@ -186,13 +186,14 @@ def invoke(
     patience: float = 3600.0,
     wait: Callable[[float], None] = time.sleep,
 ) -> Invoked:
-    """Have a worker's /invocations make the pictures of a plain request (docs/api.md), or of a prompt alone,
-    and get them: out of the answer, from the locations it names, or, where it answers 202 as an asynchronous
-    endpoint does, from where its answer will be.
+    """Have a worker's /invocations, or a portal's /inference, make the pictures of a plain request
+    (docs/api.md), or of a prompt alone, and get them: out of the answer, from the locations it names, or,
+    where it answers 202 as an asynchronous endpoint does, from where its answer will be.
 
-    `fetch` reads locations; without it files of this machine are read, and pictures stored elsewhere (s3://)
-    are named and left there. `patience`: seconds until an answer is given up. Raises AtelierError with the
-    worker's own code and sentence, WorkerUnavailable where nobody answers, Expired out of patience.
+    `fetch` reads locations; without it files of this machine and answers at the address that was called are
+    read, and pictures stored elsewhere (s3://) are named and left there. `patience`: seconds until an answer
+    is given up. Raises AtelierError with the worker's own code and sentence, WorkerUnavailable where nobody
+    answers, Expired out of patience.
     """
     body = {"prompt": request} if isinstance(request, str) else dict(request)
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -207,6 +208,9 @@ def invoke(
     told = _object(answer.content)
     if answer.status_code == httpx.codes.ACCEPTED and _OUTPUT in answer.headers:
         told = {"OutputLocation": answer.headers[_OUTPUT], "FailureLocation": answer.headers.get(_FAILURE)}
+        if fetch is None and _same_site(str(told["OutputLocation"]), url):
+            told["FailureLocation"] = None  # the answer itself says why there is none
+            fetch = _reader(headers)
     found = collect(told, fetch=fetch, patience=patience, wait=wait)
     return Invoked(found.pictures, found.locations, found.notices | _notices(answer.headers.get(ATTRIBUTES)))
 
@@ -259,6 +263,28 @@ def _raise_told(content: bytes) -> NoReturn:
         raise from_body(json.loads(text[start:end])["error"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InternalError(f"The endpoint failed without a reason of ours: {text[:300]}") from None
+
+
+def _same_site(location: str, url: str) -> bool:
+    there, here = urlsplit(location), urlsplit(url)
+    return there.scheme in ("http", "https") and there[:2] == here[:2]
+
+
+def _reader(headers: Mapping[str, str]) -> Fetch:
+    """Reads answers of a portal with the credentials that made the job."""
+
+    def fetch(location: str) -> bytes | None:
+        try:
+            answer = httpx.get(location, headers=dict(headers), timeout=60.0, trust_env=False)
+        except httpx.TransportError:
+            return None  # it may be back at the next look
+        if answer.status_code == httpx.codes.ACCEPTED:
+            return None
+        if answer.is_error:
+            raise _failure(answer)
+        return answer.content
+
+    return fetch
 
 
 def _object(content: bytes) -> dict[str, Any]:

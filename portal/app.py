@@ -20,6 +20,7 @@ from atelier.contract.errors import StorageFailed
 from atelier.processes import exit_with_parent
 from portal.api import errors, files, health, metrics
 from portal.api.gate import Gate
+from portal.api.gateway import inference
 from portal.api.schema import describe
 from portal.api.sdapi import clicks, lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
@@ -101,6 +102,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     progress.router,
     clicks.router,
     png_info.router,
+    inference.router,
 )
 """Every router of the portal; a route that is in none of them does not exist."""
 

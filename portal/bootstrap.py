@@ -24,6 +24,7 @@ from portal.db.base import Database
 from portal.services import audit
 from portal.services.accept import Acceptance, Limits
 from portal.services.access import AccessRules
+from portal.services.answers import Answers
 from portal.services.changes import Changes
 from portal.services.checkup import Checkup
 from portal.services.completion import Completions
@@ -187,7 +188,7 @@ def build_work(
     measures = Measures()
     completions = Completions(database, store, clock, changes, measures=measures)
     actions = Actions(database, store, clock, changes)
-    files = Files(database, store)
+    jobs, files, answers = _shown(database, store, clock, changes, board)
     desk = ModelDesk(database, store, clock, models, files)
     uploads = Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes)
     orphans = Orphans(database, store, clock, desk, [uploads])
@@ -201,7 +202,7 @@ def build_work(
         inbox,
         clock,
         changes,
-        [*chores, orphans.round],
+        [*chores, answers.deliver, orphans.round],
         measures,
     )
     quotas = Quotas(database, clock)
@@ -213,7 +214,8 @@ def build_work(
         uploads=uploads,
         endpoints=endpoints,
         acceptance=acceptance,
-        jobs=Jobs(database, store, clock, board, Grids(database, store, clock, changes)),
+        jobs=jobs,
+        answers=answers,
         details=JobDetails(database, clock),
         actions=actions,
         dead_letters=DeadLetters(database, clock, changes, quotas, acceptance.take_room),
@@ -225,6 +227,15 @@ def build_work(
         orphans=orphans,
         measures=measures,
     )
+
+
+def _shown(
+    database: Database, store: BlobStore, clock: Clock, changes: Changes, board: ProgressBoard
+) -> tuple[Jobs, Files, Answers]:
+    """What people see of their jobs."""
+    jobs = Jobs(database, store, clock, board, Grids(database, store, clock, changes))
+    files = Files(database, store)
+    return jobs, files, Answers(database, store, jobs, files)
 
 
 def _metrics(database: Database, work: Work) -> Metrics:

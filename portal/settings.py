@@ -56,6 +56,9 @@ class Settings(AwsOptions):
         description="Networks whose X-Forwarded-For, -Host and -Proto headers are believed.",
     )
     insecure_http: bool = Field(False, description="Allow logins over plain http from other machines.")
+    answer_seconds: float | None = Field(
+        None, ge=1, le=3600, description="The longest a call waits for its pictures; then 504 names its job."
+    )
     max_body_bytes: int = Field(MAX_BODY_BYTES, gt=0, description="The largest request body.")
     max_model_bytes: int = Field(32 * 2**30, gt=0, description="The largest model file that may be uploaded.")
 

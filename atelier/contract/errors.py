@@ -23,6 +23,8 @@ AtelierError                      code              status retryable
 |- WorkerUnavailable              worker_unavailable   503  yes  lost, or not there
 |  `- WorkReturned                work_returned        503  yes  given back: not the work's fault
 |- Expired                        expired              410  no   waited longer than the job may wait
+|- JobFailed                      job_failed           424  no   a job that ended without an answer; says why
+|- StillRunning                   still_running        504  no   not done within a call; the job goes on
 `- InternalError                  internal_error       500  no   a defect of ours; the log has the request id
 """
 
@@ -206,6 +208,20 @@ class Expired(AtelierError):
     """The job waited longer than it may."""
 
     code, http_status = "expired", 410
+
+
+class JobFailed(AtelierError):
+    """A job ended without the answer that is asked for: `detail` has the `job` and the `error` that ended
+    it. Asking again changes nothing.
+    """
+
+    code, http_status = "job_failed", 424
+
+
+class StillRunning(AtelierError):
+    """A call waited for a job as long as it may. The job goes on: `detail` has its `job` and `status_url`."""
+
+    code, http_status = "still_running", 504
 
 
 class InternalError(AtelierError):

@@ -70,6 +70,16 @@ def grid(job: str, number: int, extension: str = "png") -> str:
     return f"jobs/{_checked(job)}/grid-{number:d}.{_checked(extension)}"
 
 
+def job_answer(job: str) -> str:
+    """The answer to a job that was sent to /inference, in the form of its request; written last."""
+    return f"jobs/{_checked(job)}/answer.json"
+
+
+def job_failure(job: str) -> str:
+    """{"error"}: why a job that was sent to /inference has no answer."""
+    return f"jobs/{_checked(job)}/failure.json"
+
+
 def result(job: str, part: str, number: int) -> str:
     """PartResult, written last: its presence means that everything it names is there."""
     return attempt(job, part, number) + "result.json"

@@ -11,12 +11,11 @@ from atelier.contract.models import Catalogue
 from atelier.contract.parts import ResolvedPart
 from atelier.contract.plain import JPEG_QUALITY, PlainRequest, check_area
 from atelier.ignored import Ignored
-from atelier.resolve import naming, resolve_txt2img
+from atelier.resolve import locks, naming, resolve_txt2img
 from atelier.resolve.ranges import within
 from atelier.seeds import Draw, draw_seed
+from atelier.wire import USERNAME
 
-USERNAME = "it is no identity: the credentials of a call say whose it is"
-"""Why the member of that name has no effect."""
 _FORMAT = {"samples_format": "jpg", "jpeg_quality": JPEG_QUALITY}
 
 
@@ -34,13 +33,16 @@ def resolve_plain(
     catalogue: Catalogue,
     *,
     settings: Mapping[str, Any] | None = None,
+    locked: Mapping[str, str] | None = None,
     draw: Draw = draw_seed,
 ) -> PlainResolution:
     """The parts of `request` on `catalogue` under `settings` (option name -> value): for each prompt as few
-    as hold its pictures. The prompts are read in Atelier's language. Raises InvalidRequest and its kin.
+    as hold its pictures. `locked`: the options that the request cannot change -> who has locked them. The
+    prompts are read in Atelier's language. Raises InvalidRequest and its kin.
     """
     given = settings or {}
-    chosen = naming.checkpoint(catalogue, request.model or given.get("sd_model_checkpoint"))
+    model, dropped = locks.unlocked_model(request.model, locked or {}, given)
+    chosen = naming.checkpoint(catalogue, model or given.get(locks.CHECKPOINT))
     native = limits.of_family(chosen.family).native
     usual = chosen.resolution or (native, native)
     width, height = request.width or usual[0], request.height or usual[1]
@@ -72,7 +74,7 @@ def resolve_plain(
             )
             parts += found.parts
             warnings += found.warnings
-    return PlainResolution(tuple(parts), tuple(dict.fromkeys(warnings)), _ignored(request))
+    return PlainResolution(tuple(parts), tuple(dict.fromkeys(warnings)), (*_ignored(request), *dropped))
 
 
 def _ignored(request: PlainRequest) -> tuple[Ignored, ...]:

@@ -21,6 +21,7 @@ from atelier.contract.errors import (
     NotFound,
     NotPermitted,
     PayloadTooLarge,
+    StillRunning,
     TooManyRequests,
 )
 from atelier.contract.routes import for_programs
@@ -118,6 +119,8 @@ def _headers(path: str, error: AtelierError, cause: Exception) -> dict[str, str]
         headers["WWW-Authenticate"] = (
             'Basic realm="Atelier", charset="UTF-8"' if for_programs(path) else "Bearer"
         )
+    if isinstance(error, StillRunning):
+        headers["Location"] = str(error.detail["status_url"])
     seconds = error.detail.get("retry_after", RETRY_SECONDS if error.retryable else None)
     if seconds is not None:
         headers["Retry-After"] = str(max(1, round(seconds)))

@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from anyio import to_thread
 
-from atelier.contract.errors import NotAuthenticated
+from atelier.contract.errors import NotAuthenticated, StillRunning
 from atelier.contract.jobs import JobView
 from portal.services.callers import Caller
 from portal.services.container import Services
 from portal.services.failures import failure
+from portal.settings import Settings
 
 Answer = TypeVar("Answer")
 
@@ -70,11 +71,31 @@ async def _unless_down(ask: Callable[..., Answer], *about: object) -> Answer | N
         return None
 
 
-async def followed_to_the_end(services: Services, caller: Caller, job_id: str) -> JobView:
-    """The job once it is final."""
+async def followed_to_the_end(
+    services: Services, caller: Caller, job_id: str, within: float | None = None
+) -> JobView:
+    """The job once it is final. Raises StillRunning after `within` seconds: the job goes on."""
     final: JobView | None = None
-    async for view in follow(services, caller, job_id):
-        final = view or final
+    try:
+        async with asyncio.timeout(within):
+            async for view in follow(services, caller, job_id):
+                final = view or final
+    except TimeoutError:
+        raise StillRunning(
+            f"The job {job_id} was not done within {within:g} seconds, the longest that this call may "
+            f"wait. It goes on: see /api/v1/jobs/{job_id}. Sending the request again would make another job.",
+            detail={"job": job_id, "status_url": f"/api/v1/jobs/{job_id}"},
+        ) from None
     if final is None:
         raise NotAuthenticated("This login has ended. Log in again.")
     return final
+
+
+def patience(settings: Settings, prefer: str) -> float | None:
+    """Seconds that a call may wait for its job: the setting's, or fewer where the caller prefers it by
+    `Prefer: wait=N` (RFC 7240, 4.3). None for as long as it takes.
+    """
+    asked = [each.partition("=") for each in prefer.lower().replace(" ", "").split(",")]
+    seconds = [int(value) for name, _, value in asked if name == "wait" and value.isdecimal()]
+    known = [each for each in (settings.answer_seconds, *seconds) if each is not None]
+    return min(known, default=None)

@@ -28,12 +28,15 @@ REASONS: dict[int, str] = {
     401: "There is no valid login.",
     403: "Not permitted, or the request came from another site or over plain http.",
     404: "There is no such thing, or it is somebody else's.",
+    406: "No media type that is accepted could be answered.",
     409: "What is there already forbids it.",
     410: "It waited longer than it may.",
     413: "The body is larger than it may be.",
     422: "The request cannot be understood or done.",
+    424: "The job ended without an answer.",
     429: "Too much at once, or more than a quota; Retry-After says for how long, where that is known.",
     503: "The database, the store or a worker did not answer. Try again.",
+    504: "The job was not done within the call. It goes on.",
     507: "The disk is full, or the picture does not fit into the worker's memory.",
 }
 """What a status means here, in every answer that has it."""

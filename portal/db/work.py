@@ -323,6 +323,20 @@ class IdempotencyKey(Base):
     created: Mapped[float] = mapped_column(Seconds, index=True)
 
 
+class AnswerDue(Base):
+    """A job whose answer is still to be put into the store, for who sent it to /inference; gone once it is
+    there.
+    """
+
+    __tablename__ = "answers_due"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    form: Mapped[str] = mapped_column(String(12))
+    """published or plain: the schema of its request, and so of its answer."""
+    output: Mapped[str] = mapped_column(String(8))
+    """base64 or s3: whether the answer holds the pictures, or says where they are."""
+
+
 class Turn(Base):
     """Where a user stands in the order in which parts are sent (portal.domain.fairness.Turn)."""
 

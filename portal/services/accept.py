@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
@@ -25,10 +25,10 @@ from atelier.resolve import Resolution, parse_payload, resolve_txt2img
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
 from portal.db.identity import User
-from portal.db.work import Endpoint, IdempotencyKey, Job, Part
+from portal.db.work import AnswerDue, Endpoint, IdempotencyKey, Job, Part
 from portal.domain.effort import effort
 from portal.domain.states import UNFINISHED_JOBS
-from portal.services import audit, model_presence
+from portal.services import audit, model_presence, wire_requests
 from portal.services.access import endpoints_of
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
@@ -37,6 +37,7 @@ from portal.services.models import catalogue
 from portal.services.ports import Clock
 from portal.services.quotas import Quotas
 from portal.services.setting_layers import Standing, standing
+from portal.services.wire_requests import Wish
 
 log = logging.getLogger(__name__)
 
@@ -90,21 +91,24 @@ class Acceptance:
         idempotency_key: str | None = None,
         origin: audit.Origin | None = None,
         answering: bool = False,
+        wish: Wish | None = None,
     ) -> str:
         """The id of the accepted job. Raises InvalidRequest and its kin (422), Conflict (a key used for
         another body), TooManyRequests, QuotaExceeded.
 
-        `answering`: the pictures are the answer of the peer's API; see resolve_txt2img. With a key the user
-        has sent in the last 24 hours and the same body, it is the job that was made then.
+        `answering`: the pictures are the answer of the peer's API; see resolve_txt2img. `wish`: how its
+        answer is put into the store once it is done. With a key the user has sent in the last 24 hours and
+        the same body, it is the job that was made then.
         """
         _check_text(request)
-        body_hash = canonical.sha256(request.model_dump(mode="json"))
+        told = request.model_dump(mode="json") | ({"wish": wish.told()} if wish else {})
+        body_hash = canonical.sha256(told)
         with self._database.reading() as session:
             known = self._known(session, caller, idempotency_key, body_hash)
             if known is not None:
                 return known
             self.leave_room(session, caller.user_id)
-            ready = self._resolve(session, caller.user_id, request, answering)
+            ready = self._resolve(session, caller.user_id, request, answering or wish is not None, wish)
         try:
             with self._database.session() as session:
                 known = self._known(session, caller, idempotency_key, body_hash)
@@ -113,6 +117,8 @@ class Acceptance:
                 self.take_room(session, caller.user_id)
                 self._quotas.demand(session, caller.user_id, _pictures(ready))
                 job_id, parts = self._insert(session, caller, request, ready, origin or audit.Origin())
+                if wish is not None:
+                    session.add(AnswerDue(job_id=job_id, form=wish.form, output=wish.output))
                 if idempotency_key is not None:
                     self._remember(session, caller, idempotency_key, body_hash, job_id)
         except IntegrityError:
@@ -193,22 +199,32 @@ class Acceptance:
         )
         return job.id, [part.id for part in parts]
 
-    def _resolve(self, session: Session, user_id: str, request: JobRequest, answering: bool) -> Ready:
+    def _resolve(
+        self, session: Session, user_id: str, request: JobRequest, answering: bool, wish: Wish | None
+    ) -> Ready:
         if request.task != Task.TEXT_TO_IMAGE:
             raise UnknownName.of("task", request.task, [task.value for task in Task])
         payload = parse_payload(request.txt2img_payload)
         held = standing(session, user_id)
         endpoint = _chosen(session, user_id, request, held)
         models = catalogue(session, user_id)
-        resolution = resolve_txt2img(
-            payload,
-            models,
-            model=request.model,
-            settings={name: value for name, value in held.values.items() if name not in OWN},
-            locked=held.locks,
-            draw=self._draw,
-            answering=answering,
-        )
+        settings = {name: value for name, value in held.values.items() if name not in OWN}
+        if wish is not None and wish.plain is not None:
+            resolution = wire_requests.resolve(
+                wish.plain, request, models, settings=settings, locked=held.locks, draw=self._draw
+            )
+        else:
+            resolution = resolve_txt2img(
+                payload,
+                models,
+                model=request.model,
+                settings=settings,
+                locked=held.locks,
+                draw=self._draw,
+                answering=answering,
+            )
+        if wish is not None:
+            resolution = replace(resolution, ignored=(*resolution.ignored, *wish.ignored))
         model_presence.check(session, resolution.parts)
         return Ready(endpoint, resolution)
 

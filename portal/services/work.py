@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portal.services.accept import Acceptance
+from portal.services.answers import Answers
 from portal.services.changes import Changes
 from portal.services.dead_letters import DeadLetters
 from portal.services.dispatch_loop import DispatchLoop
@@ -35,6 +36,7 @@ class Work:
     endpoints: Endpoints
     acceptance: Acceptance
     jobs: Jobs
+    answers: Answers
     details: JobDetails
     actions: Actions
     dead_letters: DeadLetters

@@ -55,6 +55,7 @@ class Owned:
         letter = given_up(studio, caller)
         self.letter = studio.parts(letter)[0].id
         self.running = running(studio, caller)
+        self.sent = self("ann", "POST", "/inference", json={"prompt": "hers"}).json()["job"]
         self.key = self("ann", "POST", "/api/v1/me/keys", json={"name": "mine"}).json()["id"]
         self("ann", "PUT", "/api/v1/styles/mine", json={"prompt": "soft"})
         self("ann", "PATCH", "/api/v1/settings/me", json={"values": {"samples_format": "jpg"}})
@@ -78,6 +79,8 @@ class Owned:
             "object_id": [self.job],
         }
         names = re.findall(r"{([^}]+)}", path)
+        if path.startswith("/inference/"):
+            return [{"job_id": self.sent}]
         if "seq" in names:
             return [{"job_id": self.running, "seq": "1"}]
         if set(names) - set(known):

@@ -8,20 +8,19 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any
 
-from atelier import answer, gridfile
+from atelier import answer, gridfile, wire
 from atelier.contract import keys, plain
-from atelier.contract.errors import AtelierError, InvalidRequest, UnknownName, WorkerUnavailable
-from atelier.contract.generation import Txt2ImgPayload
+from atelier.contract.errors import AtelierError, WorkerUnavailable
 from atelier.contract.models import Catalogue
 from atelier.contract.plain import Output
 from atelier.grid import opened
 from atelier.ignored import Ignored
 from atelier.picturefile import Encoded
 from atelier.resolve import Resolution, resolve_txt2img
-from atelier.resolve.plain import USERNAME, resolve_plain
+from atelier.resolve.plain import resolve_plain
 from atelier.storage.base import BlobStore
 from workers.inference.executor import Executor, Shown
 from workers.runtime import store as documents
@@ -30,7 +29,6 @@ from workers.runtime.server import Answer, Invocation
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 """The one header that SageMaker hands from a container to its caller; it takes 1024 printable characters."""
 _ATTRIBUTES_LENGTH = 1024
-_HEEDED = ("task", "model", "output", "txt2img_payload")
 
 
 class DirectCalls:
@@ -59,11 +57,9 @@ class DirectCalls:
     async def txt2img(self, invocation: Invocation) -> Answer:
         """A text-to-image request of the published wire, answered as the peer's API does."""
         body, started = invocation.body, time.time()
-        payload = body.get("txt2img_payload")
-        if not isinstance(payload, dict):
-            raise InvalidRequest("A text-to-image body needs `txt2img_payload`, an object.")
-        output = self._output_of(body)
-        model = _name_of_model(body)
+        payload = wire.payload_of(body)
+        output = wire.output_of(body) or self._output
+        model = wire.model_of(body)
         catalogue = await self._catalogue()
         resolution = await asyncio.to_thread(resolve_txt2img, payload, catalogue, model=model, answering=True)
         made = await self._executor.run_direct(resolution.parts, invocation.gone)
@@ -71,7 +67,7 @@ class DirectCalls:
         texts = [each.infotext for each in (*grids, *made.pictures)]
         info = answer.info(resolution, texts, started=started, grids=len(grids))
         info["atelier"]["warnings"] += made.warnings
-        info["atelier"]["ignored"] += [each._asdict() for each in _unheeded(body, payload)]
+        info["atelier"]["ignored"] += [each._asdict() for each in wire.unheeded(body, payload)]
         shown = [*grids, *(made.pictures if resolution.arrangement.lone_pictures else ())]
         told = {"parameters": resolution.payload.model_dump(mode="json"), "info": json.dumps(info)}
         if output == "s3":
@@ -86,16 +82,6 @@ class DirectCalls:
         if catalogue is None:
             raise WorkerUnavailable(f"The catalogue of the endpoint {self._endpoint!r} is not published yet.")
         return catalogue
-
-    def _output_of(self, body: Mapping[str, Any]) -> Output:
-        """Where the pictures of a body go. Raises UnknownName."""
-        asked = body.get("output")
-        for known in get_args(Output):
-            if asked == known:
-                return known
-        if asked is None:
-            return self._output
-        raise UnknownName.of("output", str(asked), get_args(Output))
 
     async def _stored(self, pictures: Sequence[Shown]) -> list[str]:
         """Store pictures side by side under keys of a name drawn for this request; their locations. What was
@@ -134,27 +120,6 @@ def notices(warnings: Sequence[str], ignored: Sequence[Ignored]) -> dict[str, st
             return {ATTRIBUTES: text}
         (said["warnings"] or said["ignored"]).pop()
     return {}
-
-
-def _name_of_model(body: Mapping[str, Any]) -> str | None:
-    model = body.get("model")
-    if model is not None and not isinstance(model, str):
-        raise InvalidRequest("`model` must be the name of a checkpoint, as text.")
-    return model or None
-
-
-def _unheeded(body: Mapping[str, Any], payload: Mapping[str, Any]) -> list[Ignored]:
-    """Members of a body and its payload that nothing here reads."""
-    found = [
-        Ignored(name[:80], USERNAME if name == "username" else "this task reads no member of that name")
-        for name in body
-        if name not in _HEEDED
-    ]
-    return found + [
-        Ignored(f"txt2img_payload.{name[:80]}", "the peer's request has no field of that name")
-        for name in payload
-        if name not in Txt2ImgPayload.model_fields
-    ]
 
 
 def _base64(pictures: Sequence[Shown]) -> list[str]:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from atelier.contract import CONTRACT_VERSION, plain, signing, understands
-from atelier.contract.errors import InvalidRequest, NotPermitted, UnknownName, UnsupportedContract
-from atelier.contract.parts import JobStamp, ResolvedPart, Task
+from atelier.contract.errors import InvalidRequest, NotPermitted, UnsupportedContract
+from atelier.contract.parts import JobStamp, ResolvedPart
+from atelier.wire import task_of
 from workers.inference.direct import DirectCalls
 from workers.inference.executor import Executor
 from workers.runtime.server import Answer, Invocation
 
 Value = TypeVar("Value", bound=BaseModel)
-
-_ELSEWHERE = {
-    "image-to-image": "input pictures are not served yet",
-    "extras-single-image": "upscaling of finished pictures is not served yet",
-    "extras-batch-images": "upscaling of finished pictures is not served yet",
-    "interrogate": "captions of pictures are not served yet",
-    "detect": "preprocessors are not served yet",
-    "merge": "merging is work for a CPU task, not for an endpoint",
-    "reload-all-models": "a worker reads its catalogue anew at each call, so that there is nothing to reload",
-    "set-models-bucket": "models come from the worker's own store alone; an administrator registers them",
-}
-"""Tasks of the published wire that are not served, and why."""
 
 
 class Tasks:
@@ -69,20 +57,6 @@ class Tasks:
             )
         task_of(body)
         return _typed(ResolvedPart, resolved, "resolved"), stamp
-
-
-def task_of(body: Mapping[str, Any]) -> Task:
-    """The body's task. Raises UnknownName, and InvalidRequest for a task that is known and not served."""
-    name, served = str(body.get("task")), [each.value for each in Task]
-    if name in _ELSEWHERE:
-        raise InvalidRequest(
-            f"This worker does not do the task {name!r}: {_ELSEWHERE[name]}. It does {', '.join(served)}.",
-            detail={"task": name, "served": served},
-        )
-    try:
-        return Task(name)
-    except ValueError:
-        raise UnknownName.of("task", name, served) from None
 
 
 def _typed(kind: type[Value], value: Any, name: str) -> Value:
