@@ -52,6 +52,14 @@ class Departures:
             raise InvalidRequest("Nobody can be their own heir. Name somebody else.")
         self._identity.change(actor, user_id, Change(disabled=True))
         with self._database.session() as session:
+            kept = {user_id, heir_id} & set(
+                session.scalars(select(User.id).where(User.id.in_((user_id, heir_id))).with_for_update())
+            )
+            if kept != {user_id, heir_id}:
+                gone = heir if user_id in kept else leaving.username
+                raise Conflict(
+                    f"The account {gone!r} was deleted meanwhile. Look at the list of users again."
+                )
             for table in OWNED:
                 session.execute(update(table).where(table.owner_id == user_id).values(owner_id=heir_id))
             _hand_over_styles(session, user_id, heir_id, leaving.username)

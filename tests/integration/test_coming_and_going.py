@@ -221,6 +221,29 @@ def test_who_cannot_be_deleted_and_who_cannot_inherit(studio: Studio) -> None:
     assert caller(studio, "ann").user_id == ann.user_id
 
 
+@pytest.mark.parametrize("gone", ["ann", "bob"])
+def test_who_is_deleted_while_they_are_handed_over_is_named_and_nothing_is_lost(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    departures, identity = studio.services.departures, studio.services.identity
+    root, ann = caller(studio, "root"), caller(studio, "ann")
+    job, left = finished(studio, ann), caller(studio, gone).user_id
+    really = identity.change
+
+    def meanwhile(*arguments: object) -> object:
+        done = really(*arguments)  # type: ignore[arg-type]
+        monkeypatch.setattr(identity, "change", really)
+        departures.hand_over(root, left, "cid")
+        return done
+
+    identity.create(audit.SYSTEM, "cid", PASSWORD, "designer")
+    monkeypatch.setattr(identity, "change", meanwhile)
+    with pytest.raises(Conflict, match=f"'{gone}' was deleted meanwhile"):
+        departures.hand_over(root, ann.user_id, "bob")
+    assert {each.username for each in identity.users()} == {"root", "ann", "bob", "cid"} - {gone}
+    assert len(studio.view(caller(studio, "cid") if gone == "ann" else ann, job).pictures) == 1
+
+
 def test_over_http_a_guest_comes_in_by_the_link_and_is_logged_in(studio_url: str, tmp_path: Path) -> None:
     studio = Studio(studio_url, tmp_path)
     for name, role in (("root", "admin"), ("ann", "designer")):
