@@ -8,14 +8,14 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("atelier", "portal", "webui", "workers", "extensions")
+PACKAGES = ("atelier", "portal", "webui", "workers", "extensions", "rehearsal")
 OTHER_CODE = ("tests", "bench", "deployment")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @cache
 def product_files() -> tuple[Path, ...]:
-    """Every module of the five packages but the database's migrations, which are history."""
+    """Every module of the packages but the database's migrations, which are history."""
     return tuple(
         path
         for package in PACKAGES

@@ -13,13 +13,20 @@ import pytest
 from tests.architecture.source import PACKAGES, ROOT, imports_of, product_files, shown
 
 # Imported through a distribution that depends on it and is declared: they cannot come apart.
-COME_ALONG = {"starlette": "fastapi", "pydantic_core": "pydantic", "anyio": "fastapi", "click": "uvicorn"}
+COME_ALONG = {
+    "starlette": "fastapi",
+    "pydantic_core": "pydantic",
+    "anyio": "fastapi",
+    "click": "uvicorn",
+    "werkzeug": "moto",
+}
 EXTRAS = {
     "atelier": [],
     "portal": ["portal"],
     "webui": ["webui"],
     "workers": ["worker"],
     "extensions": ["worker", "webui"],
+    "rehearsal": ["rehearsal", "portal"],
 }
 OPTIONAL = {"xformers", "boto3", "botocore"}
 # What of atelier draws or reads pictures is for the parts that install Pillow: the portal and the worker.

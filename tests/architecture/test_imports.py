@@ -62,6 +62,7 @@ THIRD_PARTIES = {
     "webui": ["gradio", "uvicorn", "httpx"],
     "workers": ["torch", "diffusers.models", "transformers", "fastapi", "uvicorn", "numpy", "PIL.Image"],
     "extensions": [],
+    "rehearsal": ["moto.server", "moto.backends", "httpx", "PIL.Image", "boto3"],
 }
 
 
@@ -120,7 +121,7 @@ def test_torch_is_imported_nowhere_outside_workers() -> None:
 
 
 def _may_know_aws(module: str) -> bool:
-    return module == "atelier.storage.s3" or module.startswith("portal.adapters.aws")
+    return module == "atelier.storage.s3" or module.startswith(("portal.adapters.aws", "rehearsal"))
 
 
 def test_the_library_of_aws_is_imported_by_adapters_alone() -> None:
