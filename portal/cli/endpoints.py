@@ -27,6 +27,12 @@ def add_to(commands: Commands) -> None:
         each.add_argument("--idle-seconds", type=float, help="quiet time until an instance goes (600)")
         each.add_argument("--threads", type=int, help="CPU threads of each worker (1)")
         each.add_argument("--price-hour", type=float, help="what an instance costs an hour (0)")
+        each.add_argument("--metric", help="what it scales by: demand, backlog or invocations (demand)")
+        each.add_argument("--image", help="image of the custom kinds")
+        each.add_argument(
+            "--schedule", help="hours with other numbers: mon-fri 08:00-18:00 Europe/Berlin 1-4"
+        )
+    create.add_argument("--kind", help="async, realtime, custom or custom-realtime (async)")
     command(endpoints, "list", _list, "List the endpoints, with their state and its reason.")
     command(endpoints, "types", _types, "List the kinds of instances there are.")
     delete = command(endpoints, "delete", _delete, "Delete an endpoint.")
@@ -36,7 +42,7 @@ def add_to(commands: Commands) -> None:
 def _given(arguments: argparse.Namespace) -> dict[str, object]:
     """What was said of the endpoint, by field."""
     names = [name for name in vars(EndpointSpec("")) if name not in ("name", "options")]
-    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    return {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
 
 
 def _create(arguments: argparse.Namespace) -> int:

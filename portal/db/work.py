@@ -133,6 +133,12 @@ class Endpoint(Base):
     """Parts for each instance that are enough for another one; None: as many as it has slots."""
     instance_type: Mapped[str] = mapped_column(String(60), default="", server_default="")
     price_hour: Mapped[float] = mapped_column(Seconds, default=0.0, server_default=text("0"))
+    kind: Mapped[str] = mapped_column(String(20), default="async", server_default="async")
+    image: Mapped[str] = mapped_column(String(300), default="", server_default="")
+    metric: Mapped[str] = mapped_column(String(20), default="demand", server_default="demand")
+    schedule: Mapped[str] = mapped_column(String(400), default="", server_default="")
+    note: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """What it waits for, in words."""
     wanted: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     leaving: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     last_error: Mapped[str] = mapped_column(Text, default="", server_default="")

@@ -33,10 +33,17 @@ class Observed:
     """Parts that a worker was seen to compute."""
     hot: int = 0
     """Weights in the workers' memory."""
+    note: str = ""
+    """What it waits for."""
 
 
 def condition(it: Observed) -> tuple[Condition, str]:
     """The word and the sentence."""
+    word, because = _condition(it)
+    return word, f"{because} {it.note}".strip()
+
+
+def _condition(it: Observed) -> tuple[Condition, str]:
     if it.state in ("deleting", "deleted"):
         return Condition.DELETING, "Its workers finish what they have and stop."
     if it.state == "failed":

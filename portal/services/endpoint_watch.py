@@ -58,12 +58,12 @@ class EndpointWatch:
         return self._feeds()
 
     def let_go(self) -> None:
-        """Another process leads: take every endpoint from this one's fleet, without waiting for workers that
+        """Another process leads: its fleet has every endpoint from now on. Nobody waits here for workers that
         finish what they are at.
         """
         given, self._given = self._given, {}
         for name in given:
-            threading.Thread(target=self._fleet.delete, args=(name,), name="let-go", daemon=True).start()
+            threading.Thread(target=self._fleet.release, args=(name,), name="let-go", daemon=True).start()
 
     def tell(self, spec: EndpointSpec) -> None:
         """Give an endpoint to the fleet, and note what it says; where another process leads, it will."""
@@ -96,7 +96,7 @@ class EndpointWatch:
             if row is None:
                 return
             row.state, row.reason, row.instances = status.state.value, status.reason, status.instances
-            row.wanted, row.leaving = status.wanted, status.leaving
+            row.wanted, row.leaving, row.note = status.wanted, status.leaving, status.note
             if status.reason and (status.reason != row.last_error or row.last_error_at is None):
                 row.last_error, row.last_error_at = status.reason, self._clock.now()
             if instances is None:
@@ -195,12 +195,17 @@ def specification(row: Endpoint) -> EndpointSpec:
         target=row.target,
         instance_type=row.instance_type,
         price_hour=row.price_hour,
+        kind=row.kind,
+        image=row.image,
+        metric=row.metric,
+        schedule=row.schedule,
     )
 
 
 def status_of(row: Endpoint) -> EndpointStatus:
     """A row as the fleet described it last."""
-    return EndpointStatus(EndpointState(row.state), row.instances, row.reason, row.wanted, row.leaving)
+    state = EndpointState(row.state)
+    return EndpointStatus(state, row.instances, row.reason, row.wanted, row.leaving, row.note)
 
 
 def day_of(seconds: float) -> str:

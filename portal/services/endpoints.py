@@ -18,6 +18,7 @@ from atelier.contract.jobs import PartState
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.work import Attempt, Endpoint, Instance, Part
+from portal.domain import schedule
 from portal.domain.access import ObjectKind
 from portal.domain.conditions import Condition, Observed, condition
 from portal.services import audit
@@ -29,11 +30,13 @@ from portal.services.endpoint_watch import EndpointWatch, hot_of, specification,
 from portal.services.models import Models
 from portal.services.ports import (
     Clock,
+    EndpointKind,
     EndpointSpec,
     EndpointState,
     EndpointStatus,
     Fleet,
     InstanceType,
+    Metric,
 )
 
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}\Z")
@@ -60,6 +63,9 @@ _OPTIONS = (
 """Settings of workers that an endpoint may change: how they compute and what they keep in memory. Where the
 store is, the keys, and where they listen are the studio's.
 """
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}\Z")
+"""What SageMaker takes as an image."""
+LONGEST_SCHEDULE = 400
 _VALUE = re.compile(r"[A-Za-z0-9._:-]{1,40}\Z")
 
 
@@ -137,6 +143,11 @@ class Endpoints:
                 brought = {key: value for key, value in before.options.items() if key != "device"}
                 before = replace(before, options=brought)
             spec = self._settled(EndpointSpec(**{**vars(before), **changed, "name": name}))
+            if spec.kind != row.kind:
+                raise Conflict(
+                    f"The endpoint {name!r} stays {row.kind}: how it is asked cannot change. "
+                    "Make another one of that kind."
+                )
             _write(row, spec)
             audit.record(session, actor, "endpoint.update", f"endpoint:{name}", details=dict(changed))
         self._watch.tell(spec)
@@ -216,6 +227,7 @@ class Endpoints:
         range and for a kind that nobody offers.
         """
         _check(spec)
+        self._fleet.check(spec)
         if not spec.instance_type:
             return spec
         offered = {each.name: each for each in self._fleet.offers()}
@@ -328,6 +340,30 @@ def _check(spec: EndpointSpec) -> None:
     if spec.min_instances > spec.max_instances:
         raise InvalidRequest("min_instances must not exceed max_instances.")
     _check_options(spec.options)
+    _check_kind(spec)
+
+
+def _check_kind(spec: EndpointSpec) -> None:
+    """Raise UnknownName, InvalidRequest for a kind, metric, image or hours that no fleet knows."""
+    kinds, metrics = [each.value for each in EndpointKind], [each.value for each in Metric]
+    if spec.kind not in kinds:
+        raise UnknownName.of("kind of endpoint", spec.kind, kinds)
+    if spec.metric not in metrics:
+        raise UnknownName.of("metric", spec.metric, metrics)
+    if bool(spec.image) is not EndpointKind(spec.kind).custom:
+        needs = "needs an image" if not spec.image else "runs the deployment's own image"
+        raise InvalidRequest(f"An endpoint of the kind {spec.kind} {needs}.", detail={"field": "image"})
+    if spec.image and not _IMAGE.match(spec.image):
+        raise InvalidRequest(
+            "An image is named as its registry does: REGISTRY/REPOSITORY:TAG or @sha256:DIGEST.",
+            detail={"field": "image"},
+        )
+    if len(spec.schedule) > LONGEST_SCHEDULE:
+        raise InvalidRequest(f"A schedule has up to {LONGEST_SCHEDULE} characters.")
+    try:
+        schedule.parse(spec.schedule)
+    except ValueError as error:
+        raise InvalidRequest(str(error), detail={"field": "schedule"}) from error
 
 
 def _check_options(options: Mapping[str, str]) -> None:

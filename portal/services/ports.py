@@ -63,6 +63,44 @@ class InstanceType:
     gpu_memory: int = 0
     slots: int = USUAL_SLOTS
     price_hour: float = 0.0
+    price_of: str = ""
+    """Region and month that `price_hour` is of; empty where nobody sells it."""
+    bf16: bool = True
+    """Whether it computes in bfloat16."""
+    disk: int = 0
+    """Bytes of its own quick disk; 0 where it has none or nobody asks."""
+
+
+class EndpointKind(StrEnum):
+    """How an endpoint is asked. The custom ones run any image that answers /ping and /invocations: they get
+    bodies untouched, and no parts of jobs.
+    """
+
+    ASYNC = "async"
+    REALTIME = "realtime"
+    CUSTOM = "custom"
+    CUSTOM_REALTIME = "custom-realtime"
+
+    @property
+    def waits(self) -> bool:
+        """Whether the caller waits for the answer, so that it can never be at zero instances."""
+        return self in (EndpointKind.REALTIME, EndpointKind.CUSTOM_REALTIME)
+
+    @property
+    def custom(self) -> bool:
+        """Whether it runs somebody's own image."""
+        return self in (EndpointKind.CUSTOM, EndpointKind.CUSTOM_REALTIME)
+
+
+class Metric(StrEnum):
+    """What an endpoint scales by."""
+
+    DEMAND = "demand"
+    """Parts that wait for it and parts it has, as the portal counts them."""
+    BACKLOG = "backlog"
+    """SageMaker's own backlog, for each instance."""
+    INVOCATIONS = "invocations"
+    """Calls in a minute, for each instance of a realtime endpoint."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +120,12 @@ class EndpointSpec:
     target: int | None = None
     instance_type: str = ""
     price_hour: float = 0.0
+    kind: str = EndpointKind.ASYNC.value
+    image: str = ""
+    """Of custom kinds: what their instances run. Of the others empty for the deployment's own."""
+    metric: str = Metric.DEMAND.value
+    schedule: str = ""
+    """Hours with other numbers (portal.domain.schedule); empty for none."""
 
     @property
     def parts_each(self) -> int:
@@ -92,7 +136,8 @@ class EndpointSpec:
 @dataclass(frozen=True)
 class EndpointStatus:
     """What a fleet knows of an endpoint: `instances` in service, how many are `wanted`, and how many finish
-    their work and are `leaving`. `reason` is a sentence, set where it or one of its instances failed.
+    their work and are `leaving`. `reason` is a sentence, set where it or one of its instances failed; `note`
+    one about what it waits for, as a change that has its turn later.
     """
 
     state: EndpointState
@@ -100,6 +145,7 @@ class EndpointStatus:
     reason: str = ""
     wanted: int = 0
     leaving: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +193,10 @@ class TicketState(StrEnum):
 class Fleet(Protocol):
     """Inference endpoints: made, watched, fed. No method waits for a worker."""
 
+    def check(self, spec: EndpointSpec) -> None:
+        """Raise InvalidRequest, in words, for what this fleet cannot make."""
+        ...
+
     def create(self, spec: EndpointSpec) -> None:
         """Make the endpoint, or take over one of that name. Raises AtelierError where it cannot be."""
         ...
@@ -157,6 +207,12 @@ class Fleet(Protocol):
 
     def delete(self, name: str) -> None:
         """Take the endpoint away and stop its workers; nothing happens where there is none."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Another process looks after the endpoint from now on. What only this process can run ends; what
+        runs by itself goes on.
+        """
         ...
 
     def describe(self, name: str) -> EndpointStatus:

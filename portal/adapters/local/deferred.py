@@ -4,8 +4,11 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from atelier.contract.errors import WorkerUnavailable
-from portal.adapters.local.machine import offers
+from portal.adapters.local import machine
+from portal.adapters.local.fleet import check
 from portal.services.ports import (
     EndpointSpec,
     EndpointState,
@@ -17,7 +20,21 @@ from portal.services.ports import (
 
 
 class DeferredFleet:
-    """Fleet of a command or of a portal that only answers requests."""
+    """Fleet of a command or of a portal that only answers requests. `offers` and `check` are those of the
+    fleet that the dispatcher has, by default one on this machine.
+    """
+
+    def __init__(
+        self,
+        offers: Callable[[], tuple[InstanceType, ...]] = machine.offers,
+        check: Callable[[EndpointSpec], None] = check,
+    ) -> None:
+        self._offers = offers
+        self._check = check
+
+    def check(self, spec: EndpointSpec) -> None:
+        """See Fleet."""
+        self._check(spec)
 
     def create(self, spec: EndpointSpec) -> None:
         """The row is there already; the dispatcher finds it."""
@@ -28,6 +45,9 @@ class DeferredFleet:
     def delete(self, name: str) -> None:
         """As with `create`."""
 
+    def release(self, name: str) -> None:
+        """As with `create`."""
+
     def describe(self, name: str) -> EndpointStatus:
         """Nothing is known of it here."""
         return EndpointStatus(EndpointState.CREATING)
@@ -36,8 +56,8 @@ class DeferredFleet:
         """As with `create`."""
 
     def offers(self) -> tuple[InstanceType, ...]:
-        """Those of this machine, where the dispatcher runs too."""
-        return offers()
+        """Those of the dispatcher's fleet."""
+        return self._offers()
 
     def submit(self, submission: Submission) -> str:
         """Raises WorkerUnavailable: only a dispatcher sends."""

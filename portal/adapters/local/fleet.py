@@ -16,17 +16,19 @@ from pathlib import Path
 import httpx
 
 from atelier import logs
-from atelier.contract.errors import WorkerUnavailable, WorkReturned
+from atelier.contract.errors import InvalidRequest, WorkerUnavailable, WorkReturned
 from portal.adapters.local.crew import Crew
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.machine import offers
 from portal.adapters.local.worker_process import Launch
 from portal.services.ports import (
     Completion,
+    EndpointKind,
     EndpointSpec,
     EndpointState,
     EndpointStatus,
     InstanceType,
+    Metric,
     Submission,
     TicketState,
 )
@@ -64,6 +66,10 @@ class LocalFleet:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         )
 
+    def check(self, spec: EndpointSpec) -> None:
+        """See Fleet."""
+        check(spec)
+
     def create(self, spec: EndpointSpec) -> None:
         """See Fleet. An endpoint that must not sleep gets its workers at once."""
         with self._lock:
@@ -87,6 +93,10 @@ class LocalFleet:
         crew.close()
         with self._lock:
             self._deleting.discard(name)
+
+    def release(self, name: str) -> None:
+        """See Fleet. Its workers are children of this process, and end."""
+        self.delete(name)
 
     def describe(self, name: str) -> EndpointStatus:
         """See Fleet."""
@@ -151,3 +161,17 @@ class LocalFleet:
             if ticket in self._tickets:
                 self._tickets[ticket] = TicketState.DONE
         self._inbox.put(Completion(submission.job, submission.part, submission.attempt, error))
+
+
+def check(spec: EndpointSpec) -> None:
+    """Raise InvalidRequest for what only AWS has: it would be ignored here without a word."""
+    reason = ""
+    if spec.kind != EndpointKind.ASYNC or spec.image:
+        reason, field = "runs Atelier's own workers, which are asked by its queue: kind is 'async'", "kind"
+        field = "image" if spec.kind == EndpointKind.ASYNC else field
+    elif spec.metric != Metric.DEMAND:
+        reason, field = "scales by the portal's demand: metric is 'demand'", "metric"
+    elif spec.schedule:
+        reason, field = "keeps no hours: schedule stays empty", "schedule"
+    if reason:
+        raise InvalidRequest(f"An endpoint on one machine {reason}. AWS has more.", detail={"field": field})

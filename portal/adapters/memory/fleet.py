@@ -49,6 +49,9 @@ class InMemoryFleet:
         self.refusal: AtelierError | None = None
         self._tickets: dict[str, TicketState] = {}
 
+    def check(self, spec: EndpointSpec) -> None:
+        """See Fleet. It makes everything."""
+
     def create(self, spec: EndpointSpec) -> None:
         """See Fleet."""
         self.endpoints[spec.name] = spec
@@ -62,6 +65,10 @@ class InMemoryFleet:
         """See Fleet."""
         self.endpoints.pop(name, None)
         self.statuses.pop(name, None)
+
+    def release(self, name: str) -> None:
+        """See Fleet."""
+        self.delete(name)
 
     def describe(self, name: str) -> EndpointStatus:
         """See Fleet."""

@@ -24,7 +24,9 @@ class EndpointBody(BaseModel):
     """An endpoint to create. min_instances 0 lets it sleep after idle_seconds; slots are parts in work at
     once on an instance. More than `target` parts (waiting and in work) for each instance start another one;
     null means as many as it has slots. An instance_type (GET /api/v1/endpoints/types) brings threads and
-    device. price_hour is of one instance.
+    device. price_hour is of one instance. `kind` is how it is asked (async, realtime; custom and
+    custom-realtime run `image` and get bodies untouched), `metric` what it scales by (demand, backlog,
+    invocations), `schedule` hours with other numbers, as "mon-fri 08:00-18:00 Europe/Berlin 1-4".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,10 @@ class EndpointBody(BaseModel):
     target: int | None = None
     instance_type: str = ""
     price_hour: float = Field(default=0.0, allow_inf_nan=False)
+    kind: str = "async"
+    image: str = ""
+    metric: str = "demand"
+    schedule: str = ""
 
 
 class EndpointChange(BaseModel):
@@ -55,16 +61,21 @@ class EndpointChange(BaseModel):
     target: int | None = None
     instance_type: str | None = None
     price_hour: float | None = Field(default=None, allow_inf_nan=False)
+    image: str | None = None
+    metric: str | None = None
+    schedule: str | None = None
 
 
 class EndpointOut(EndpointBody):
     """An endpoint and how it is. `condition` is the state as people read it and `because` says why; `demand`
     is what it scales by; of the instances, `instances` serve, so many are `wanted`, and `leaving` ones
-    finish their work; `hot` are the weights in memory, by the sha256 of their blob; times in unix seconds.
+    finish their work; `note` says what it waits for; `hot` are the weights in memory, by the sha256 of their
+    blob; times in unix seconds.
     """
 
     state: EndpointState
     reason: str
+    note: str
     condition: Condition
     because: str
     instances: int
@@ -97,8 +108,9 @@ class EndpointOut(EndpointBody):
 
 
 class InstanceTypeOut(BaseModel):
-    """A kind of instance: threads of its processor, memory in bytes, what it computes on, and what a new
-    endpoint of that kind begins with.
+    """A kind of instance: threads of its processor, memory and own disk in bytes, what it computes on
+    (`bf16`: also in bfloat16), and what a new endpoint of that kind begins with. `price_of` says where and
+    when the price was read.
     """
 
     name: str
@@ -110,6 +122,9 @@ class InstanceTypeOut(BaseModel):
     gpu_memory: int
     slots: int
     price_hour: float
+    price_of: str
+    bf16: bool
+    disk: int
 
 
 @router.get("", response_model=list[EndpointOut])
