@@ -50,6 +50,16 @@ def invocation(job: str, part: str, number: int) -> str:
     return attempt(job, part, number) + "invocation.json"
 
 
+def async_answers(endpoint: str) -> str:
+    """The folder of what SageMaker notes of asynchronous calls that went well."""
+    return f"async/{_checked(endpoint)}/answers"
+
+
+def async_failures(endpoint: str) -> str:
+    """The folder of what it notes of those that did not."""
+    return f"async/{_checked(endpoint)}/failures"
+
+
 def progress(job: str, part: str, number: int) -> str:
     """Progress of a running attempt, overwritten with a growing `seq`."""
     return attempt(job, part, number) + "progress.json"
