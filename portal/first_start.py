@@ -80,7 +80,8 @@ def _first_checkpoint(services: Services, settings: Settings) -> list[str]:
 
 
 def _first_endpoint(services: Services, settings: Settings) -> list[str]:
-    if services.work.endpoints.listed():
+    """One on this machine; on AWS the first one is an administrator's decision: it costs by the hour."""
+    if settings.platform == "aws" or services.work.endpoints.listed():
         return []
     threads = settings.worker_threads or len(os.sched_getaffinity(0))
     gpus = [each for each in services.work.endpoints.offers() if each.gpu and settings.worker_device != "cpu"]

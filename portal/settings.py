@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from sqlalchemy.engine import make_url
 
 from atelier.contract.acceleration import Attention
 from atelier.contract.errors import InvalidRequest
@@ -39,6 +40,9 @@ class Settings(AwsOptions):
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL; without it SQLite in the data directory."
     )
+    database_password: SecretStr | None = Field(
+        None, description="Password of the database's user, where the URL does not say it."
+    )
     store_url: str | None = Field(
         None,
         description="Blob store URL, `file:///path` or `s3://bucket/prefix`; without it `store/` in the data "
@@ -54,6 +58,11 @@ class Settings(AwsOptions):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
         description="Networks whose X-Forwarded-For, -Host and -Proto headers are believed.",
+    )
+    edge: Literal["none", "cloudfront"] = Field(
+        "none",
+        description="What stands before the load balancer and ends TLS there: every request that a trusted "
+        "proxy passes on is then believed to have come over https.",
     )
     insecure_http: bool = Field(False, description="Allow logins over plain http from other machines.")
     answer_seconds: float | None = Field(
@@ -104,7 +113,12 @@ class Settings(AwsOptions):
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            url = self.database_url.get_secret_value()
+            secret = self.database_password
+            if secret is None or make_url(url).password is not None:
+                return url
+            with_secret = make_url(url).set(password=secret.get_secret_value())
+            return with_secret.render_as_string(hide_password=False)
         return f"sqlite:///{self.data_dir.resolve() / 'atelier.db'}"
 
     @property

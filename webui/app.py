@@ -20,6 +20,7 @@ from atelier import extension, logs
 from atelier.controls import OWN_PAGES, card_pages
 from atelier.extension import Hooks
 from atelier.processes import exit_with_parent
+from webui.edge import Edge
 from webui.entrance import Entrance
 from webui.health import add_health
 from webui.page import FirstPage
@@ -69,6 +70,8 @@ def create_app(settings: Settings, *, portal: Portal | None = None, hooks: Hooks
     app.add_middleware(FirstPage)
     app.add_middleware(Wall, portal=portal)
     app.add_middleware(Entrance)
+    if settings.edge == "cloudfront":
+        app.add_middleware(Edge)
     return app
 
 

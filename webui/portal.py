@@ -17,6 +17,9 @@ from atelier.contract.errors import NotAuthenticated
 ACCESS_COOKIES = ("__Host-atelier", "atelier")
 """The access cookie's names, on https and on loopback http. No other cookie of the browser is read here."""
 
+SECURE = "__Host-"
+"""How a cookie's name begins that browsers take over https alone."""
+
 REMEMBERED_S = 5.0
 """How long an answer to "who is this" holds: a revoked session is out within this time."""
 
@@ -63,6 +66,18 @@ class SharedTransport(httpx.AsyncBaseTransport):
         """Stay open: the pool belongs to the process."""
 
 
+class OverHttps(httpx.AsyncBaseTransport):
+    """The pool, for a caller whose browser came over https."""
+
+    def __init__(self, inner: SharedTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass the request on, saying so."""
+        request.headers["X-Forwarded-Proto"] = "https"
+        return await self._inner.handle_async_request(request)
+
+
 class Portal:
     """The portal as this process sees it: its address, the pool, and who the callers of the last
     seconds are.
@@ -82,8 +97,15 @@ class Portal:
         self._callers: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
 
     def client(self, cookies: Mapping[str, str]) -> StudioClient:
-        """The portal's API with the caller's access cookie and nothing else of theirs."""
-        return StudioClient(self.url, cookies=access_cookie(cookies), transport=self.transport)
+        """The portal's API with the caller's access cookie and nothing else of theirs. Where that came over
+        https, the portal is told so: it looks for no such cookie in a request that came over plain http.
+        """
+        found = access_cookie(cookies)
+        if not any(name.startswith(SECURE) for name in found):
+            return StudioClient(self.url, cookies=found, transport=self.transport)
+        origin = httpx.URL(self.url).copy_with(scheme="https")
+        transport = OverHttps(self.transport)
+        return StudioClient(self.url, cookies=found, origin=str(origin), transport=transport)
 
     async def caller(self, cookies: Mapping[str, str]) -> dict[str, Any] | None:
         """Who holds this access cookie, as GET /api/v1/me tells it; None where nobody does.

@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="Networks of load balancers whose X-Forwarded-For and -Proto the web UI believes."
     )
+    edge: Literal["none", "cloudfront"] = Field(
+        "none",
+        description="What stands before the load balancer and ends TLS there: every request then counts as "
+        "one over https.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
     log_format: Literal["json", "text"] | None = Field(
         None, description="How logs are written; without it text at a terminal, else JSON lines."

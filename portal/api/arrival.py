@@ -72,11 +72,15 @@ def arrival_of(scope: Scope, settings: Settings) -> Arrival:
     proxied = _trusted(peer, settings.trusted_proxies)
     forwarded = headers if proxied else Headers()
     scheme = forwarded.get("x-forwarded-proto", scope.get("scheme", "http")).split(",")[-1].strip().lower()
+    # CloudFront sends people to https and speaks http to the load balancer, which tells of that hop alone.
+    edge = proxied and settings.edge == "cloudfront"
     return Arrival(
         request_id=logs.request_id(forwarded.get("x-request-id")),
-        scheme="https" if scheme == "https" else "http",
+        scheme="https" if edge or scheme == "https" else "http",
         host=forwarded.get("x-forwarded-host", headers.get("host", "")).split(",")[-1].strip(),
-        client_ip=_client(peer, forwarded.getlist("x-forwarded-for"), settings.trusted_proxies),
+        client_ip=_client(
+            peer, forwarded.getlist("x-forwarded-for"), settings.trusted_proxies, 1 if edge else 0
+        ),
         user_agent=headers.get("user-agent", "")[:256],
     )
 
@@ -95,12 +99,19 @@ def known_host(arrival: Arrival, settings: Settings) -> bool:
     return bool(name) and (arrival.loopback or _address(name) is not None or name in settings.hosts)
 
 
-def _client(peer: str, forwarded_for: Iterable[str], trusted: tuple[IPv4Network | IPv6Network, ...]) -> str:
-    """The nearest address that is no proxy of ours: what stands further left was written by the sender."""
+def _client(
+    peer: str,
+    forwarded_for: Iterable[str],
+    trusted: tuple[IPv4Network | IPv6Network, ...],
+    strangers: int,
+) -> str:
+    """The nearest address that is no proxy of ours: what stands further left was written by the sender.
+    `strangers` is how many proxies with addresses we do not know stand before ours.
+    """
     hops = [hop.strip() for line in forwarded_for for hop in line.split(",") if _address(hop.strip())]
-    for hop in reversed(hops):
-        if not _trusted(hop, trusted):
-            return hop
+    foreign = [hop for hop in reversed(hops) if not _trusted(hop, trusted)]
+    if foreign:
+        return foreign[min(strangers, len(foreign) - 1)]
     return hops[0] if hops else peer
 
 

@@ -44,6 +44,21 @@ def test_migrate_makes_the_database_and_a_second_run_changes_nothing(migrated: P
     assert atelier(migrated, "migrate").returncode == 0
 
 
+def test_a_studio_is_prepared_once_with_the_password_it_is_given_and_says_it_nowhere(data_dir: Path) -> None:
+    on_aws = {"ATELIER_PLATFORM": "aws", "ATELIER_DEMO_CHECKPOINT": "none.safetensors"}
+    refused = atelier(data_dir, "prepare", **on_aws)
+    assert refused.returncode == 1
+    assert "ATELIER_ADMIN_PASSWORD" in refused.stderr
+    for _ in range(2):
+        done = atelier(data_dir, "prepare", **on_aws, ATELIER_ADMIN_PASSWORD=PASSWORD)
+        assert done.returncode == 0, done.stderr
+        assert "prepared" in done.stdout
+        assert PASSWORD not in done.stdout + done.stderr
+    listed = atelier(data_dir, "user", "list")
+    assert "admin" in listed.stdout
+    assert "local" not in atelier(data_dir, "endpoint", "list").stdout, "endpoints on AWS cost by the hour"
+
+
 def test_a_user_is_added_with_a_password_from_standard_input(migrated: Path) -> None:
     words = ("user", "add", "ann", "--role", "designer", "--password-stdin")
     added = atelier(migrated, *words, stdin=PASSWORD + "\n")
