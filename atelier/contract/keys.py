@@ -105,6 +105,11 @@ def answer(endpoint: str, request: str, index: int, extension: str) -> str:
     return f"answers/{_checked(endpoint)}/{_checked(request)}/{index:d}.{_checked(extension)}"
 
 
+def trained(endpoint: str, run: str, file: str) -> str:
+    """A file that a run of training behind an endpoint made: a name drawn for the run."""
+    return f"training/{_checked(endpoint)}/{_checked(run)}/{_checked(file)}"
+
+
 def archive(name: str) -> str:
     """A packed model: where the published guides put it in the bucket."""
     return f"stable-diffusion/{_checked(name)}.tar.gz"

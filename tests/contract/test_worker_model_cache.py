@@ -175,3 +175,21 @@ def test_a_configuration_is_read_and_checked(cache: ModelCache, distant: Distant
     near.put(keys.model(digest), text.encode())
     assert cache.config(model) == text
     assert cache.config(a_checkpoint()) is None
+
+
+def test_what_came_with_the_image_is_used_as_it_is_and_nothing_is_asked_of_the_store(
+    tmp_path: Path, distant: DistantStore, hashed: list[str]
+) -> None:
+    baked = tmp_path / "baked"
+    baked.mkdir()
+    text = hashlib.sha256(b"model: {}").hexdigest()
+    model = a_checkpoint(blob_sha256="a" * 64, size=7, config_sha256=text)
+    (baked / model.blob_sha256).write_bytes(b"weights")
+    (baked / text).write_bytes(b"model: {}")
+    cache = ModelCache(distant, tmp_path / "cache", 100, baked=baked)
+    assert cache.path(model) == baked / model.blob_sha256
+    assert cache.config(model) == "model: {}"
+    assert hashed == distant.opened == []
+    other = stored(distant, b"another")
+    assert cache.path(other).read_bytes() == b"another"
+    assert distant.opened == [keys.model(other.blob_sha256)]

@@ -71,7 +71,7 @@ def run(settings: WorkerSettings) -> bool:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     store = open_store(settings.store)
-    cache = ModelCache(store, settings.model_cache, settings.model_cache_bytes)
+    cache = ModelCache(store, settings.model_cache, settings.model_cache_bytes, baked=settings.baked_models)
     device, dtype = placement(settings)
     choose_attention(settings.attention, device, dtype)
 

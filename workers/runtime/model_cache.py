@@ -48,14 +48,21 @@ class ModelCache:
     fetched once.
 
     A file's sha256 is checked once per identity (path, size, time of writing); the note of it outlives the
-    process.
+    process. Files in `baked` are named by their sha256, which was taken when the image was built: they are
+    used as they are.
     """
 
     def __init__(
-        self, store: BlobStore, folder: Path, capacity_bytes: int, *, clock: Clock | None = None
+        self,
+        store: BlobStore,
+        folder: Path,
+        capacity_bytes: int,
+        *,
+        baked: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._store, self._folder, self._capacity = store, folder, capacity_bytes
-        self._clock = clock or SystemClock()
+        self._baked, self._clock = baked, clock or SystemClock()
         self._lock = threading.Lock()
         self._flights: dict[str, threading.Lock] = {}
         self._given: dict[str, float] = {}
@@ -66,6 +73,9 @@ class ModelCache:
         Raises ModelUnusable, naming the model, where the store lacks it or has other bytes; StorageFailed.
         """
         blob = model.blob_sha256
+        came_along = self._came_along(blob)
+        if came_along is not None:
+            return came_along
         with self._flight(blob):
             with self._lock:
                 self._given[blob] = self._clock.monotonic()
@@ -76,13 +86,19 @@ class ModelCache:
         """The text of the configuration that came beside the model's file, if any."""
         if model.config_sha256 is None:
             return None
+        came_along = self._came_along(model.config_sha256)
         try:
-            data = self._store.get(keys.model(model.config_sha256))
+            data = came_along.read_bytes() if came_along else self._store.get(keys.model(model.config_sha256))
         except NotFound as error:
             raise ModelUnusable(f"The configuration of {model.filename!r} is not in the store.") from error
         if hashlib.sha256(data).hexdigest() != model.config_sha256:
             raise ModelUnusable(f"The stored configuration of {model.filename!r} is damaged.")
         return data.decode("utf-8", errors="replace")
+
+    def _came_along(self, blob: str) -> Path | None:
+        """The file of the image with these bytes, None where it has none."""
+        path = self._baked / blob if self._baked else None
+        return path if path and path.is_file() else None
 
     @contextlib.contextmanager
     def _flight(self, blob: str) -> Iterator[None]:

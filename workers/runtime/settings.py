@@ -54,6 +54,8 @@ class WorkerSettings(ComputeSettings):
     """Folder of model files fetched from the store."""
     model_cache_bytes: int = Field(40 * 2**30, ge=0)
     """How much the folder may hold; the least recently used files go first."""
+    baked_models: Path | None = None
+    """Folder of model files that came with the container image, each named by the sha256 of its bytes."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of one operation; None leaves the choice to torch."""
     model_memory: int | None = Field(None, ge=0)

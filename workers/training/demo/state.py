@@ -25,10 +25,15 @@ class Clock:
     every: float = 180.0
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Let the time be over now."""
+        self.stopped = True
 
     def out_of_time(self) -> bool:
         """Whether this run has to stop and leave the rest to the next."""
-        return time.monotonic() - self.started > 60 * self.minutes
+        return self.stopped or time.monotonic() - self.started > 60 * self.minutes
 
     def should_save(self) -> bool:
         """True every few minutes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +19,15 @@ from workers.training.demo.state import Clock, load_state, log, save_state
 from workers.training.demo.train_text import full_vocabulary, train_text
 from workers.training.demo.train_unet import train_unet
 from workers.training.demo.train_vae import finished, test_pictures, train_vae
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many steps each phase takes."""
+
+    vae: int
+    text: int
+    unet: int
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,26 +67,34 @@ def finished_text(state: Path, steps: int, clock: Clock) -> Weights | None:
     return stored
 
 
+def train(out: Path, folder: Path, steps: Steps, clock: Clock) -> bool:
+    """Run the phases, with their states in `folder`, and write the checkpoint `out`; False where time ran out
+    before everything was trained.
+    """
+    vae = finished_vae(folder, steps.vae, clock)
+    text = finished_text(folder, steps.text, clock)
+    if vae is None or text is None:
+        return False
+
+    def export(unet: Weights, trained_text: Weights) -> None:
+        """Write the single file."""
+        weights = to_ldm(unet, vae, full_vocabulary(trained_text))
+        save_checkpoint(weights, out, {})
+        log.info("wrote %s", out)
+
+    return train_unet(folder, vae, text, steps.unet, clock, export)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the phases; 0 when everything is trained, 1 when time ran out before."""
     options = arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    clock = Clock(options.minutes)
-    vae = finished_vae(options.state, options.vae_steps, clock)
-    text = finished_text(options.state, options.text_steps, clock)
-    if vae is None or text is None:
-        log.info("out of time; run again to continue")
-        return 1
-
-    def export(unet: Weights, trained_text: Weights) -> None:
-        """Write the single file."""
-        weights = to_ldm(unet, vae, full_vocabulary(trained_text))
-        save_checkpoint(weights, options.out, {})
-        log.info("wrote %s", options.out)
-
-    done = train_unet(options.state, vae, text, options.unet_steps, clock, export)
-    return 0 if done else 1
+    steps = Steps(options.vae_steps, options.text_steps, options.unet_steps)
+    if train(options.out, options.state, steps, Clock(options.minutes)):
+        return 0
+    log.info("out of time; run again to continue")
+    return 1
 
 
 if __name__ == "__main__":
