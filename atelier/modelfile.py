@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,22 +62,40 @@ def read_header(path: Path) -> Header:
     try:
         size = path.stat().st_size
         with path.open("rb") as source:
-            length = int.from_bytes(source.read(8), "little")
-            if size < 10 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise ModelUnusable(
-                    f"{path.name} is no safetensors file, or it is cut off: its header does not fit the file."
-                )
-            parsed = json.loads(source.read(length).decode("utf-8"), object_pairs_hook=_unique)
-    except (OSError, ValueError, RecursionError) as error:
+
+            def read(start: int, count: int) -> bytes:
+                source.seek(start)
+                return source.read(count)
+
+            return header_in(path.name, size, read)
+    except OSError as error:
+        raise ModelUnusable(
+            f"{path.name} cannot be read as a safetensors file: {str(error)[:200]}."
+        ) from error
+
+
+def header_in(name: str, size: int, read: Callable[[int, int], bytes]) -> Header:
+    """The header of a safetensors file of `size` bytes, wherever they are: `read(start, count)` gives them.
+    Raises ModelUnusable, and what `read` raises.
+    """
+    start = read(0, 8)
+    length = int.from_bytes(start, "little")
+    if size < 10 or length > min(size - 8, MAX_HEADER_BYTES):
+        raise ModelUnusable(
+            f"{name} is no safetensors file, or it is cut off: its header does not fit the file."
+        )
+    try:
+        parsed = json.loads(read(8, length).decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
-        raise ModelUnusable(f"{path.name} cannot be read as a safetensors file: {why}.") from error
+        raise ModelUnusable(f"{name} cannot be read as a safetensors file: {why}.") from error
     if not isinstance(parsed, dict):
-        raise ModelUnusable(f"{path.name} has a header that is no table of tensors.")
+        raise ModelUnusable(f"{name} has a header that is no table of tensors.")
     metadata = parsed.pop("__metadata__", {})
     if not isinstance(metadata, dict) or any(type(value) is not str for value in metadata.values()):
-        raise ModelUnusable(f"{path.name} has metadata that are no table of texts.")
-    tensors = {key: _entry(path.name, key, value) for key, value in parsed.items()}
-    _check_ranges(path.name, tensors, size - 8 - length)
+        raise ModelUnusable(f"{name} has metadata that are no table of texts.")
+    tensors = {key: _entry(name, key, value) for key, value in parsed.items()}
+    _check_ranges(name, tensors, size - 8 - length)
     return Header(tensors, metadata, 8 + length)
 
 

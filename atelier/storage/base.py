@@ -113,9 +113,9 @@ class TakesUploads(Protocol):
 class ReadsRanges(Protocol):
     """A store that gives any piece of a value, so that several are read at once."""
 
-    def read_into(self, key: str, start: int, buffer: memoryview, etag: str) -> None:
-        """Fill `buffer` with the bytes from `start` on. Raises NotFound, StorageFailed also where the value
-        has another etag by now or ends before the buffer.
+    def read_into(self, key: str, start: int, buffers: Sequence[memoryview], etag: str) -> None:
+        """Fill the buffers, one after the other, with the bytes from `start` on. Raises NotFound,
+        StorageFailed also where the value has another etag by now or ends before the buffers.
         """
         ...
 

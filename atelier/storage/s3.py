@@ -35,6 +35,8 @@ LONGEST_URL_SECONDS = 7 * 86_400.0
 ATTEMPTS = 6
 """Of one call, with pauses that grow up to 20 s."""
 LISTED_AT_ONCE = 1000
+FILLED_AT_ONCE = 2 * MIB
+"""Bytes asked of a connection in one go: it makes a copy of them."""
 _STREAM_BUFFER = 256 * 1024
 _FAILURES = (BotoCoreError, ClientError)
 
@@ -91,7 +93,7 @@ class S3BlobStore:
         """See BlobStore."""
         said = self._got(key)
         value = bytearray(said["ContentLength"])
-        self._fill(key, 0, memoryview(value), _etag(said), said["Body"])
+        self._fill(key, 0, [memoryview(value)], _etag(said), said["Body"])
         return bytes(value)
 
     def get_if_changed(self, key: str, etag: str | None) -> tuple[bytes, str] | None:
@@ -104,7 +106,7 @@ class S3BlobStore:
         except _Unchanged:
             return None
         value = bytearray(said["ContentLength"])
-        self._fill(key, 0, memoryview(value), _etag(said), said["Body"])
+        self._fill(key, 0, [memoryview(value)], _etag(said), said["Body"])
         return bytes(value), _etag(said)
 
     def open(self, key: str) -> BinaryIO:
@@ -116,10 +118,10 @@ class S3BlobStore:
         stream = self._stream(key, size, etag, said["Body"])
         return cast(BinaryIO, io.BufferedReader(stream, _STREAM_BUFFER))
 
-    def read_into(self, key: str, start: int, buffer: memoryview, etag: str) -> None:
+    def read_into(self, key: str, start: int, buffers: Sequence[memoryview], etag: str) -> None:
         """See ReadsRanges."""
         checked_key(key)
-        self._fill(key, start, buffer, etag, None)
+        self._fill(key, start, buffers, etag, None)
 
     def stat(self, key: str) -> BlobStat | None:
         """See BlobStore."""
@@ -262,12 +264,13 @@ class S3BlobStore:
 
         return ResumingStream(end, body, fetch, _FAILURES, gone, start=start)
 
-    def _fill(self, key: str, start: int, buffer: memoryview, etag: str, body: Any) -> None:
-        with self._stream(key, start + len(buffer), etag, body, start=start) as stream:
-            filled = 0
-            while filled < len(buffer):
-                filled += stream.readinto(buffer[filled:])
-            # Beyond this, nothing of the answer is wanted.
+    def _fill(self, key: str, start: int, buffers: Sequence[memoryview], etag: str, body: Any) -> None:
+        end = start + sum(len(buffer) for buffer in buffers)
+        with self._stream(key, end, etag, body, start=start) as stream:
+            for buffer in buffers:
+                filled = 0
+                while filled < len(buffer):
+                    filled += stream.readinto(buffer[filled : filled + FILLED_AT_ONCE])
 
     def _signed(self, operation: str, given: dict[str, Any], expires: float) -> str:
         seconds = int(max(1.0, min(expires, LONGEST_URL_SECONDS)))

@@ -118,17 +118,17 @@ def test_a_stream_can_be_sought_in_and_notices_a_replacement(store: S3BlobStore)
 
 def test_a_range_fills_what_it_is_given(store: S3BlobStore) -> None:
     stat = store.put("model", bytes(range(200)))
-    buffer = bytearray(50)
-    store.read_into("model", 100, memoryview(buffer), stat.etag)
-    assert bytes(buffer) == bytes(range(100, 150))
+    buffer, rest = bytearray(50), bytearray(20)
+    store.read_into("model", 100, [memoryview(buffer), memoryview(rest)], stat.etag)
+    assert bytes(buffer + rest) == bytes(range(100, 170))
     with pytest.raises(StorageFailed, match="Could not read model"):
-        store.read_into("model", 190, memoryview(buffer), stat.etag)
+        store.read_into("model", 190, [memoryview(buffer)], stat.etag)
     store.put("model", bytes(200))
     with pytest.raises(StorageFailed, match="replaced meanwhile"):
-        store.read_into("model", 100, memoryview(buffer), stat.etag)
+        store.read_into("model", 100, [memoryview(buffer)], stat.etag)
     store.delete("model")
     with pytest.raises(NotFound):
-        store.read_into("model", 100, memoryview(buffer), stat.etag)
+        store.read_into("model", 100, [memoryview(buffer)], stat.etag)
 
 
 def test_a_signed_url_reads_one_value_under_a_name_for_the_disk(store: S3BlobStore) -> None:

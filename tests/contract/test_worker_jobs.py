@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from atelier.contract.errors import (
     UnsupportedContract,
     WorkerUnavailable,
 )
-from atelier.contract.models import Catalogue
+from atelier.contract.models import Catalogue, ModelRef
 from atelier.contract.parts import Action, JobStamp, PartControl, PartResult
 from tests.contract.worker_doubles import (
     ENDPOINT,
@@ -61,6 +61,7 @@ class Bench:
         self.engine = engine
         self.side = SideThread(self.store, ENDPOINT, a_state, clock=self.clock)
         self.key = key
+        self.held: list[str] = []
         self.watched = threading.Event()
         self._watch = self.side.watch
         self.side.watch = self.watch  # type: ignore[method-assign]
@@ -70,6 +71,11 @@ class Bench:
         watch = self._watch(stamp, work)
         self.watched.set()
         return watch
+
+    def hold(self, models: Sequence[ModelRef]) -> Callable[[], None]:
+        names = [model.name for model in models]
+        self.held += names
+        return lambda: [self.held.remove(name) for name in names] and None
 
     def current(self, attempt: int, action: Action | None = None) -> None:
         control = PartControl(attempt=attempt, action=action)
@@ -81,7 +87,13 @@ class Bench:
         meanwhile: Callable[[Executor, asyncio.Event], Coroutine[Any, Any, Any]] | None = None,
     ) -> list[Any]:
         async def talk() -> list[Any]:
-            executor = Executor(self.engine, self.store, self.side, clock=self.clock)  # type: ignore[arg-type]
+            executor = Executor(
+                self.engine,  # type: ignore[arg-type]
+                self.store,
+                self.side,
+                clock=self.clock,
+                hold=self.hold,
+            )
             direct = DirectCalls(executor, self.store, ENDPOINT)
             tasks, gone = Tasks(executor, direct, ENDPOINT, self.key), asyncio.Event()
             beside = [meanwhile(executor, gone)] if meanwhile else []
@@ -380,3 +392,22 @@ def test_a_direct_caller_who_leaves_stops_the_engine(slow: Bench) -> None:
 
     slow.ask(direct(prompt="a dog", width=64, height=64), meanwhile=leave)
     assert slow.engine.handles[0].actions == [Action.CANCEL]
+
+
+def test_the_files_of_a_part_are_held_while_it_is_in_work_however_it_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ScriptedEngine())
+    seen: list[list[str]] = []
+
+    async def meanwhile(_executor: Executor, _gone: asyncio.Event) -> None:
+        await asyncio.to_thread(bench.engine.submitted.wait, 20)
+        seen.append(list(bench.held))
+        bench.engine.handles[0].fail(OutOfMemory("It does not fit."))
+
+    with pytest.raises(OutOfMemory):
+        bench.ask(a_body(a_part(), a_stamp()), meanwhile=meanwhile)
+    assert seen == [["tiny"]]
+    assert bench.held == []
+    refusing = Bench(tmp_path / "other", ScriptedEngine(refuses=UnknownName.of("sampler", "x", [])))
+    with pytest.raises(UnknownName):
+        refusing.ask(a_body(a_part(), a_stamp()))
+    assert refusing.held == []

@@ -16,6 +16,7 @@ from atelier.contract import keys
 from atelier.contract.errors import ModelUnusable
 from atelier.contract.models import ModelRef
 from atelier.storage.filesystem import FilesystemBlobStore
+from tests.conftest import Eventually
 from tests.contract.worker_doubles import SetClock, a_checkpoint
 from workers.runtime import model_cache
 from workers.runtime.model_cache import ModelCache
@@ -160,6 +161,41 @@ def test_the_least_recently_used_files_go_first_but_never_one_just_given_out(
     clock.advance(1)
     cache.path(models[3])
     assert kept() == {models[2].blob_sha256, models[3].blob_sha256}
+
+
+def test_files_of_parts_in_work_stay_however_long_they_were_not_used(
+    cache: ModelCache, distant: DistantStore, clock: SetClock, tmp_path: Path
+) -> None:
+    models = [stored(distant, b"%d" % number * 40) for number in range(4)]
+    releases = [cache.hold([models[0]]), cache.hold([models[0]])]
+    for model in models[:2]:
+        cache.path(model)
+        clock.advance(600)
+    releases[0]()
+    assert cache.path(models[2]).is_file()
+    assert cache.place(models[0]).is_file()
+    assert not cache.place(models[1]).is_file()
+    releases[1]()
+    clock.advance(600)
+    cache.path(models[3])
+    assert not cache.place(models[0]).is_file()
+
+
+def test_what_is_still_arriving_counts(
+    cache: ModelCache, distant: DistantStore, clock: SetClock, eventually: Eventually
+) -> None:
+    models = [stored(distant, b"%d" % number * 40) for number in range(3)]
+    cache.path(models[0])
+    clock.advance(600)
+    distant.hold = threading.Event()
+    with ThreadPoolExecutor(2) as threads:
+        arriving = [threads.submit(cache.path, models[1])]
+        eventually(lambda: len(distant.opened) == 2)
+        arriving.append(threads.submit(cache.path, models[2]))
+        eventually(lambda: len(distant.opened) == 3)
+        assert not cache.place(models[0]).is_file()
+        distant.hold.set()
+        assert all(each.result(60).is_file() for each in arriving)
 
 
 def test_a_configuration_is_read_and_checked(cache: ModelCache, distant: DistantStore) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from atelier import infotext, logs
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InternalError, WorkReturned
+from atelier.contract.models import ModelRef
 from atelier.contract.parts import Action, JobStamp, PartControl, PartResult, PictureResult, ResolvedPart
 from atelier.picturefile import Encoded
 from atelier.storage.base import BlobStore
@@ -101,13 +102,27 @@ class Work:
         self.handle.act(Action.CANCEL)
 
 
+Hold = Callable[[Sequence[ModelRef]], Callable[[], None]]
+"""Keeps the files of models where they are until what it returns is called."""
+
+
+def _held_by_nobody(_models: Sequence[ModelRef]) -> Callable[[], None]:
+    return lambda: None
+
+
 class Executor:
     """Runs parts; belongs to one event loop. The same attempt asked for twice is run once."""
 
     def __init__(
-        self, engine: Engine, store: BlobStore, side: SideThread, *, clock: Clock | None = None
+        self,
+        engine: Engine,
+        store: BlobStore,
+        side: SideThread,
+        *,
+        clock: Clock | None = None,
+        hold: Hold = _held_by_nobody,
     ) -> None:
-        self._engine, self._store, self._side = engine, store, side
+        self._engine, self._store, self._side, self._hold = engine, store, side, hold
         self._clock = clock or SystemClock()
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="store")
         self._attempts: dict[tuple[str, str, int], asyncio.Task[dict[str, Any]]] = {}
@@ -212,7 +227,13 @@ class Executor:
             await self._off_loop(self._side.release, watch)
 
     async def _submitted(self, part: ResolvedPart) -> Work:
-        work = Work(await self._off_loop(self._engine.submit, part))
+        release = self._hold(part.models)
+        try:
+            work = Work(await self._off_loop(self._engine.submit, part))
+        except BaseException:
+            release()
+            raise
+        work.handle.add_done_callback(lambda *_: release())
         self._works.add(work)
         return work
 

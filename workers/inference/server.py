@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from atelier import logs, redaction
 from atelier.contract.errors import AtelierError
-from atelier.contract.models import ModelRef
+from atelier.contract.models import ModelKind, ModelRef
 from atelier.contract.parts import InstanceState
 from atelier.picturefile import ENGINE_NAME
 from atelier.processes import exit_with_parent
@@ -32,6 +32,8 @@ from workers.runtime.settings import ComputeSettings, WorkerSettings
 from workers.runtime.side_thread import SideThread
 
 _CLOSE_SECONDS = 2.0
+_INTO_MEMORY = (ModelKind.CHECKPOINT, ModelKind.VAE)
+"""What the engine reads from wherever it lies; extensions open files of other kinds, from the disk."""
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,10 @@ def run(settings: WorkerSettings) -> bool:
     choose_attention(settings.attention, device, dtype)
 
     def open_model(model: ModelRef) -> ModelFile:
-        return ModelFile(cache.path(model), cache.config(model), model.filename)
+        config = cache.config(model)
+        distant = cache.distant(model) if model.kind in _INTO_MEMORY else None
+        path = cache.path(model) if distant is None else cache.place(model)
+        return ModelFile(path, config, model.filename, distant)
 
     engine = Engine(
         open_model,
@@ -89,7 +94,7 @@ def run(settings: WorkerSettings) -> bool:
     )
     gate = Gate(settings.max_invocations)
     side = SideThread(store, settings.endpoint, lambda: instance_state(settings, gate, engine, device))
-    executor = Executor(engine, store, side)
+    executor = Executor(engine, store, side, hold=cache.hold)
     gate.announce = side.announce
 
     def health() -> list[str]:

@@ -1,5 +1,5 @@
 """Model files on this machine's disk: in place where the store has them here, else fetched once and kept by
-last use.
+last use. Those of checkpoints go from the store into memory as they come, and onto the disk on the way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +20,16 @@ from typing import BinaryIO
 from atelier.contract import keys
 from atelier.contract.errors import ModelUnusable, NotFound, StorageFailed
 from atelier.contract.models import ModelRef
-from atelier.storage.base import BlobStore
+from atelier.storage.base import BlobStat, BlobStore, ReadsRanges
 from workers.runtime.clock import Clock, SystemClock
+from workers.runtime.download import Parts, fetch
 
 _CHUNK = 8 * 2**20
 _GRACE_SECONDS = 120.0
 """A path that was just given out is not evicted before its taker had time to open it."""
+_HEAD = 2**20
+"""Bytes that are fetched where a header is asked for: most headers have fewer."""
+_PARTIAL = "partial-"
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +49,12 @@ class _Identity:
 
 
 class ModelCache:
-    """Paths of model files by the hash of their bytes. Threads may ask for the same model at once: it is
-    fetched once.
+    """Model files by the hash of their bytes. Threads may ask for the same model at once: it is fetched once.
 
     A file's sha256 is checked once per identity (path, size, time of writing); the note of it outlives the
-    process. Files in `baked` are named by their sha256, which was taken when the image was built: they are
-    used as they are.
+    process. The folder holds at most `capacity_bytes`, of files that are there and of those that arrive; the
+    least recently used go first, those of parts in work (`hold`) never. Files in `baked` are named by their
+    sha256, which was taken when the image was built: they are used as they are.
     """
 
     def __init__(
@@ -66,21 +71,71 @@ class ModelCache:
         self._lock = threading.Lock()
         self._flights: dict[str, threading.Lock] = {}
         self._given: dict[str, float] = {}
+        self._held: Counter[str] = Counter()
+        self._arriving: dict[str, int] = {}
 
     def path(self, model: ModelRef) -> Path:
         """A readable file with the stored bytes of `model`, checked.
 
         Raises ModelUnusable, naming the model, where the store lacks it or has other bytes; StorageFailed.
         """
-        blob = model.blob_sha256
-        came_along = self._came_along(blob)
+        came_along = self._came_along(model.blob_sha256)
         if came_along is not None:
             return came_along
-        with self._flight(blob):
-            with self._lock:
-                self._given[blob] = self._clock.monotonic()
-            local = self._store.local_path(keys.model(blob))
+        with self._flight(model.blob_sha256):
+            self._give_out(model)
+            local = self._store.local_path(keys.model(model.blob_sha256))
             return self._checked_in_place(model, local) if local is not None else self._fetched(model)
+
+    def distant(self, model: ModelRef) -> DistantFile | None:
+        """The bytes of `model` where they lie, to be read into memory as they come: what is not on this
+        machine, in a store that gives any piece. Else None: take `path`.
+        """
+        store = self._store
+        if not isinstance(store, ReadsRanges) or self._came_along(model.blob_sha256) is not None:
+            return None
+        with self._flight(model.blob_sha256):
+            key = keys.model(model.blob_sha256)
+            if store.local_path(key) is not None or self._kept(model) is not None:
+                return None
+            stat = self._store.stat(key)
+        if stat is None:
+            raise _not_in_the_store(model)
+        return DistantFile(self, store, stat, model)
+
+    def place(self, model: ModelRef) -> Path:
+        """Where the model's file lies, or would."""
+        return self._folder / "files" / model.blob_sha256
+
+    def hold(self, models: Iterable[ModelRef]) -> Callable[[], None]:
+        """Keep the files of `models`, those that are still to come as well, until what this returns is
+        called.
+        """
+        held = [each.blob_sha256 for each in models]
+        with self._lock:
+            self._held.update(held)
+
+        def release() -> None:
+            with self._lock:
+                self._held.subtract(held)
+                self._held += Counter()
+
+        return release
+
+    def read_into(self, store: ReadsRanges, stat: BlobStat, model: ModelRef, parts: Parts) -> None:
+        """All of the model's bytes, checked, those that are asked for into `parts`; kept on the disk as well
+        where there is room. Raises ModelUnusable, StorageFailed.
+        """
+        with self._flight(model.blob_sha256):
+            self._give_out(model)
+            if self._make_room(model):
+                self._arrive(model, lambda out: fetch(store, stat, parts, copy=out.fileno()))
+                return
+            log.info("%s is read without being kept: there is no room in the cache", model.filename)
+            try:
+                self._compare(model, fetch(store, stat, parts))
+            except NotFound as error:
+                raise _not_in_the_store(model) from error
 
     def config(self, model: ModelRef) -> str | None:
         """The text of the configuration that came beside the model's file, if any."""
@@ -121,15 +176,25 @@ class ModelCache:
             ) from error
         return path
 
-    def _fetched(self, model: ModelRef) -> Path:
-        target = self._folder / "files" / model.blob_sha256
+    def _give_out(self, model: ModelRef) -> None:
+        with self._lock:
+            self._given[model.blob_sha256] = self._clock.monotonic()
+
+    def _kept(self, model: ModelRef) -> Path | None:
+        """The checked file on the disk, if it is there."""
+        target = self.place(model)
         if target.is_file() and self._is_noted(model.blob_sha256, _Identity.of(target)):
-            self._touch(target)
             return target
-        target.unlink(missing_ok=True)
-        self._make_room(model.size)
-        self._fetch(model, target)
-        self._note(model.blob_sha256, _Identity.of(target))
+        return None
+
+    def _fetched(self, model: ModelRef) -> Path:
+        target = self._kept(model)
+        if target is None:
+            target = self.place(model)
+            target.unlink(missing_ok=True)
+            if not self._make_room(model):
+                log.warning("the model cache holds more than it should: %s must lie on the disk", model.name)
+            self._arrive(model, lambda out: _copied(self._store, keys.model(model.blob_sha256), out))
         self._touch(target)
         return target
 
@@ -139,20 +204,28 @@ class ModelCache:
         """
         os.utime(file, ns=(int(self._clock.time() * 1e9), file.stat().st_mtime_ns))
 
-    def _fetch(self, model: ModelRef, target: Path) -> None:
+    def _arrive(self, model: ModelRef, write: Callable[[BinaryIO], str]) -> None:
+        """Make the model's file with what `write` writes, whose hex sha256 it returns."""
         log.info("fetching %s (%d bytes)", model.filename, model.size)
+        target = self.place(model)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix="partial-")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_PARTIAL)
+        with self._lock:
+            self._arriving[model.blob_sha256] = model.size
         try:
-            with os.fdopen(handle, "wb") as out, self._store.open(keys.model(model.blob_sha256)) as source:
-                self._compare(model, _digest(source, copy=out))
+            with os.fdopen(handle, "wb") as out:
+                self._compare(model, write(out))
             os.replace(name, target)
         except NotFound as error:
-            raise ModelUnusable(f"The file of {model.filename!r} is not in the store.") from error
+            raise _not_in_the_store(model) from error
         except OSError as error:
             raise StorageFailed(f"Could not fetch {model.filename!r}: {error.strerror}.") from error
         finally:
+            with self._lock:
+                del self._arriving[model.blob_sha256]
             Path(name).unlink(missing_ok=True)
+        self._note(model.blob_sha256, _Identity.of(target))
+        self._touch(target)
 
     def _compare(self, model: ModelRef, found: str) -> None:
         if found != model.blob_sha256:
@@ -161,20 +234,29 @@ class ModelCache:
                 detail={"model": model.name, "expected": model.blob_sha256, "found": found},
             )
 
-    def _make_room(self, wanted: int) -> None:
-        """Remove files by last use until `wanted` bytes fit, leaving what was given out moments ago."""
+    def _make_room(self, model: ModelRef) -> bool:
+        """Remove files by last use until the model fits, leaving those of parts in work and what was given
+        out moments ago. Returns whether it fits.
+        """
         kept = sorted((self._folder / "files").glob("[0-9a-f]*"), key=lambda file: file.stat().st_atime_ns)
+        with self._lock:
+            wanted = model.size + sum(self._arriving.values())
         held = sum(file.stat().st_size for file in kept)
         for file in kept:
             if held + wanted <= self._capacity:
-                return
-            with self._lock:
-                given = self._given.get(file.name)
-            if given is None or self._clock.monotonic() - given > _GRACE_SECONDS:
+                break
+            if not self._needed(file.name):
                 held -= file.stat().st_size
                 file.unlink(missing_ok=True)
                 self._note_path(file.name).unlink(missing_ok=True)
                 log.info("removed %s from the model cache", file.name)
+        return held + wanted <= self._capacity
+
+    def _needed(self, blob: str) -> bool:
+        with self._lock:
+            given = self._given.get(blob)
+            recent = given is not None and self._clock.monotonic() - given <= _GRACE_SECONDS
+            return recent or self._held[blob] > 0
 
     def _note_path(self, blob: str) -> Path:
         return self._folder / "checked" / f"{blob}.json"
@@ -197,6 +279,54 @@ class ModelCache:
             log.warning("it is not noted that %s was checked: %s", blob, error.strerror)
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+
+class DistantFile:
+    """A model's file in the store, read into memory without passing over the disk first."""
+
+    def __init__(self, cache: ModelCache, store: ReadsRanges, stat: BlobStat, model: ModelRef) -> None:
+        self._cache, self._store, self._stat, self._model = cache, store, stat, model
+        self._start = b""
+
+    @property
+    def name(self) -> str:
+        """What people call the file."""
+        return self._model.filename
+
+    @property
+    def size(self) -> int:
+        """All its bytes."""
+        return self._stat.size
+
+    def read(self, start: int, count: int) -> bytes:
+        """Some of its bytes: a header's, which are fetched once."""
+        missing = min(start + count, self.size) - len(self._start)
+        if missing > 0:
+            more = bytearray(min(max(missing, _HEAD), self.size - len(self._start)))
+            self._store.read_into(self._stat.key, len(self._start), [memoryview(more)], self._stat.etag)
+            self._start += more
+        return self._start[start : start + count]
+
+    def fill(self, parts: Parts) -> None:
+        """Fill each buffer with the bytes from its place on. Raises ModelUnusable where the file is not the
+        one that was registered, StorageFailed.
+        """
+        self._cache.read_into(self._store, self._stat, self._model, parts)
+
+
+def _not_in_the_store(model: ModelRef) -> ModelUnusable:
+    return ModelUnusable(f"The file of {model.filename!r} is not in the store.")
+
+
+def _copied(store: BlobStore, key: str, out: BinaryIO) -> str:
+    """Hex sha256 of a blob that is written to `out`; pieces of it come at once where the store gives them."""
+    if isinstance(store, ReadsRanges):
+        stat = store.stat(key)
+        if stat is None:
+            raise NotFound(f"There is nothing stored under {key}.")
+        return fetch(store, stat, (), copy=out.fileno())
+    with store.open(key) as source:
+        return _digest(source, copy=out)
 
 
 def _digest(source: BinaryIO, *, copy: BinaryIO | None = None) -> str:

@@ -35,12 +35,19 @@ _VAE_TRAINING = ("loss.", "model_ema.")
 @dataclass(frozen=True)
 class ModelFile:
     """A model file that lies on this machine, and the text of the configuration that came beside it. `name`:
-    what people call the file; stored files go by their hashes.
+    what people call the file; stored files go by their hashes. `source`: its bytes where they lie elsewhere;
+    `path` is then a place where they may come to lie.
     """
 
     path: Path
     config: str | None = None
     name: str = ""
+    source: weightfile.Source | None = None
+
+    @property
+    def bytes(self) -> weightfile.Source:
+        """The file's bytes."""
+        return self.source or weightfile.FileSource(self.path)
 
     @property
     def called(self) -> str:
@@ -230,14 +237,14 @@ def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) 
     """
     file = model.called
     config = sidecar.read(model.config, file)
-    base = modelfile.base_family(modelfile.read_header(model.path).tensors)
+    base = modelfile.base_family(weightfile.header_of(model.bytes).tensors)
     if base is None:
         raise ModelUnusable(
             f"{file} holds no text encoder of a Stable Diffusion checkpoint (SD1, SD2, SDXL or its refiner)."
         )
     kind = FAMILIES[base]
     prefixes = (UNET, VAE, _SCHEDULE, *(place.prefix for place in kind.texts))
-    tensors, header = weightfile.read(model.path, lambda key: key.startswith(prefixes), pinned=pinned)
+    tensors, header = weightfile.read(model.bytes, lambda key: key.startswith(prefixes), pinned=pinned)
     unet = _unet(file, weights_id, _without(UNET, tensors), config)
     texts = _texts(file, weights_id, tensors, kind, config.text_heads)
     assert isinstance(unet.shape, UNetShape)
@@ -258,7 +265,7 @@ def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) 
 
 def read_vae(model: ModelFile, weights_id: str, *, pinned: bool = False) -> Weights:
     """The autoencoder in a file of its own (bare LDM names, or those of a whole checkpoint)."""
-    names = modelfile.read_header(model.path).tensors
+    names = weightfile.header_of(model.bytes).tensors
     prefix = VAE if any(name.startswith(VAE) for name in names) else ""
-    tensors, _ = weightfile.read(model.path, lambda key: key.startswith(prefix), pinned=pinned)
+    tensors, _ = weightfile.read(model.bytes, lambda key: key.startswith(prefix), pinned=pinned)
     return _vae(model.called, weights_id, _without(prefix, tensors))

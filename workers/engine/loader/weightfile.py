@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from atelier.contract.errors import ModelUnusable
-from atelier.modelfile import Header, read_header
+from atelier.modelfile import Header, header_in
 
 Tensors = dict[str, torch.Tensor]
 
@@ -23,13 +25,78 @@ _ALIGNMENT = 64
 """Of a tensor's first byte: whatever its type, and a cache line of its own."""
 
 
-def read(path: Path, wanted: Callable[[str], bool], *, pinned: bool = False) -> tuple[Tensors, Header]:
-    """The tensors of `path` whose names are `wanted`, and the file's header. Raises ModelUnusable.
+class Source(Protocol):
+    """The bytes of a model file, wherever they are."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """All its bytes."""
+        ...
+
+    def read(self, start: int, count: int) -> bytes:
+        """A few of them: those of the header."""
+        ...
+
+    def fill(self, parts: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer with the bytes from its place in the file on; the parts come in the file's order
+        and do not overlap. Raises ModelUnusable where the file is not the one that is meant.
+        """
+        ...
+
+
+class FileSource:
+    """A file of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = path.name
+
+    @property
+    def size(self) -> int:
+        """See Source. Raises ModelUnusable where it cannot be read."""
+        with self._told():
+            return self._path.stat().st_size
+
+    def read(self, start: int, count: int) -> bytes:
+        """See Source."""
+        with self._told(), self._path.open("rb") as source:
+            source.seek(start)
+            return source.read(count)
+
+    def fill(self, parts: Sequence[tuple[int, memoryview]]) -> None:
+        """See Source."""
+        with self._told(), self._path.open("rb") as source:
+            for offset, part in parts:
+                _fill(source.fileno(), part, offset)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ModelUnusable(f"{self.name} cannot be read: {error}.") from error
+
+
+def header_of(source: Source) -> Header:
+    """The header of a safetensors file. Raises ModelUnusable."""
+    return header_in(source.name, source.size, source.read)
+
+
+def read(
+    given: Path | Source, wanted: Callable[[str], bool], *, pinned: bool = False
+) -> tuple[Tensors, Header]:
+    """The tensors of a file whose names are `wanted`, and the file's header. Raises ModelUnusable.
 
     They share one allocation, so that forgetting them gives it back whole. `pinned`: page-locked, so that a
     GPU can fetch them by itself.
     """
-    header = read_header(path)
+    source = FileSource(given) if isinstance(given, Path) else given
+    header = header_of(source)
     chosen = {name: entry for name, entry in header.tensors.items() if wanted(name)}
     places: dict[str, int] = {}
     total = 0
@@ -38,14 +105,12 @@ def read(path: Path, wanted: Callable[[str], bool], *, pinned: bool = False) -> 
         total += -(-(entry.end - entry.start) // _ALIGNMENT) * _ALIGNMENT
     room = _room(total, pinned=pinned)
     tensors: Tensors = {}
-    try:
-        with path.open("rb") as source:
-            for name, entry in sorted(chosen.items(), key=lambda each: each[1].start):
-                part = room[places[name] : places[name] + entry.end - entry.start]
-                _fill(source.fileno(), part, header.data_offset + entry.start)
-                tensors[name] = part.view(_TYPES[entry.dtype]).reshape(entry.shape)
-    except OSError as error:
-        raise ModelUnusable(f"{path.name} cannot be read: {error}.") from error
+    parts: list[tuple[int, memoryview]] = []
+    for name, entry in sorted(chosen.items(), key=lambda each: each[1].start):
+        part = room[places[name] : places[name] + entry.end - entry.start]
+        parts.append((header.data_offset + entry.start, memoryview(part.numpy())))
+        tensors[name] = part.view(_TYPES[entry.dtype]).reshape(entry.shape)
+    source.fill(parts)
     return tensors, header
 
 
@@ -59,9 +124,9 @@ def _room(size: int, *, pinned: bool) -> torch.Tensor:
     return torch.frombuffer(pages, dtype=torch.uint8)
 
 
-def _fill(descriptor: int, part: torch.Tensor, offset: int) -> None:
+def _fill(descriptor: int, part: memoryview, offset: int) -> None:
     """Bytes of the file from `offset` on into `part`. Raises OSError where the file ends before."""
-    left = memoryview(part.numpy())
+    left = part
     while left:
         count = os.preadv(descriptor, [left], offset)
         if not count:
