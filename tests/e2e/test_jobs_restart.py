@@ -15,6 +15,8 @@ from tests.live_portal import PASSWORD, SMALL, LivePortal
 from tests.portal_process import PortalProcess, prepare
 from tests.waiting import eventually
 
+pytestmark = [pytest.mark.long]
+
 SLOW = {**SMALL, "steps": 60, "width": 128, "height": 128}
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.integration.worker_process import tiny_checkpoint
 
+pytestmark = [pytest.mark.long]
+
 TINY_COLUMNS = ["--sizes", "128", "64", "--numbers", "1", "2"]
 
 
@@ -127,7 +129,6 @@ def test_the_cost_of_networks_is_told_for_changes_and_for_steps(repository: Path
     assert rows(shown)["another set in its place"]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("server", [[], ["--postgres"]])
 def test_every_list_of_a_full_database_is_measured(
     repository: Path, tmp_path: Path, server: list[str]
