@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -31,6 +32,12 @@ class Bucket(FilesystemBlobStore):
 
     def key_of(self, location: str) -> str:
         return urlsplit(location).path.removeprefix("/studio/")
+
+
+@cache
+def _session() -> Any:
+    """One for all worlds: reading botocore's models takes a while."""
+    return boto3.Session("testing", "testing", region_name=REGION)
 
 
 class Refusal(Exception):
@@ -79,11 +86,10 @@ class World:
 
     def __post_init__(self) -> None:
         self.bucket = Bucket(self.folder / "bucket")
-        self._session = boto3.Session("testing", "testing", region_name=REGION)
 
     def client(self, service: str) -> Any:
         """A boto3 client whose calls end here."""
-        made = self._session.client(service, endpoint_url="http://127.0.0.1:9")
+        made = _session().client(service, endpoint_url="http://127.0.0.1:9")
         made.meta.events.register(f"before-call.{service}", self._answer)
         made.meta.events.register("provide-client-params", self._remember)
         return made

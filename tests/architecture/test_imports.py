@@ -20,8 +20,8 @@ GROUND: dict[str, tuple[str, ...] | None] = {
     "pydantic_core": None,
     "pluggy": ("atelier.extension",),
     "httpx": ("atelier.client",),
-    "boto3": ("atelier.storage.s3",),
-    "botocore": ("atelier.storage.s3",),
+    "boto3": ("atelier.storage.s3", "atelier.storage.aws_secret"),
+    "botocore": ("atelier.storage.s3", "atelier.storage.aws_secret"),
     "PIL": ("atelier.picturefile", "atelier.grid"),
 }
 
@@ -121,7 +121,9 @@ def test_torch_is_imported_nowhere_outside_workers() -> None:
 
 
 def _may_know_aws(module: str) -> bool:
-    return module == "atelier.storage.s3" or module.startswith(("portal.adapters.aws", "rehearsal"))
+    return module in ("atelier.storage.s3", "atelier.storage.aws_secret") or module.startswith(
+        ("portal.adapters.aws", "rehearsal")
+    )
 
 
 def test_the_library_of_aws_is_imported_by_adapters_alone() -> None:

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(accelerations.report(compute.attention, *placement(compute)) + "\n")
             return 0
         exit_with_parent()
-        settings = WorkerSettings()  # what is required comes from the environment
+        settings = WorkerSettings().with_secrets()  # what is required comes from the environment
         logs.configure("worker", settings.log_level, settings.log_format)
         redaction.hide(settings.token, settings.signing_key.decode())
         log.info("%s: %s", ENGINE_NAME, settings.redacted())

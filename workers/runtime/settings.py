@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import socket
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,6 +13,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from atelier.contract import limits
 from atelier.contract.acceleration import Attention
+from atelier.contract.errors import InvalidRequest
+
+
+def own_name() -> str:
+    """A name for this worker that no other has."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).strip("._-")[:100]
+    return f"{host or 'worker'}-{secrets.token_hex(4)}"
 
 
 class ComputeSettings(BaseSettings):
@@ -38,8 +48,10 @@ class WorkerSettings(ComputeSettings):
     """URL of the blob store: file:///absolute/path or s3://bucket/prefix."""
     endpoint: str = Field(pattern=r"^[A-Za-z0-9](-*[A-Za-z0-9]){0,62}$")
     """The endpoint this worker belongs to; bodies signed for another are refused."""
-    instance: str = Field("worker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
-    """The worker's name within its endpoint."""
+    instance: str = Field(default_factory=own_name, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """The worker's name within its endpoint; by default the host's name and a random end, since SageMaker
+    gives hosts of one endpoint the same name.
+    """
     host: str = "127.0.0.1"
     """The address to listen on; a container image sets 0.0.0.0."""
     port: int = Field(8080, ge=0, le=65535, validation_alias="SAGEMAKER_BIND_TO_PORT")
@@ -49,6 +61,10 @@ class WorkerSettings(ComputeSettings):
     job_key: SecretStr | None = None
     """The deployment's signing key, at least 32 characters, used as its UTF-8 bytes. Without it every job is
     refused.
+    """
+    job_key_arn: str | None = None
+    """ARN of the secret in AWS Secrets Manager that holds the signing key: read once at the start, where
+    `job_key` is not given.
     """
     model_cache: Path = Path("model-cache")
     """Folder of model files fetched from the store."""
@@ -83,6 +99,17 @@ class WorkerSettings(ComputeSettings):
             if secret is not None and len(secret.get_secret_value()) < 32:
                 raise ValueError(f"ATELIER_{name.upper()} needs at least 32 characters")
         return self
+
+    def with_secrets(self) -> Self:
+        """These settings with the signing key that `job_key_arn` names. Raises AtelierError."""
+        if self.job_key is not None or self.job_key_arn is None:
+            return self
+        from atelier.storage import aws_secret  # brings boto3, which only a worker on AWS needs
+
+        key = aws_secret.read(self.job_key_arn)
+        if len(key) < 32:
+            raise InvalidRequest("The secret that ATELIER_JOB_KEY_ARN names needs at least 32 characters.")
+        return self.model_copy(update={"job_key": SecretStr(key)})
 
     @property
     def signing_key(self) -> bytes:

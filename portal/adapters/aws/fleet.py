@@ -42,7 +42,7 @@ LOOK_SECONDS = 5.0
 """So old may be what is known of an endpoint."""
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 1800.0
 """Until what AWS refused or could not give is tried again; doubling."""
-TELL_SECONDS, QUIET_SECONDS = 10.0, 60.0
+TELL_SECONDS, QUIET_SECONDS = 8.0, 60.0
 """How often a demand is published that does not change: while there is one, and while there is none."""
 WAITS = "A change waits until AWS is through with the last one."
 
@@ -148,7 +148,9 @@ class SageMakerFleet:
         """See Fleet. Published for the alarms, with the number of instances there are to be."""
         kept = self._of(name)
         with kept.lock:
-            value = (parts, kept.seen.desired if kept.seen else 0)
+            # What is still being made has not been idle yet: with no instances nothing counts as too many.
+            capacity = kept.seen.desired if kept.seen and kept.seen.status != "Creating" else 0
+            value = (parts, capacity)
             passed = self._clock.monotonic() - kept.told
             if value == kept.demand and passed < (TELL_SECONDS if parts else QUIET_SECONDS):
                 return

@@ -113,74 +113,62 @@ def _by_demand(spec: EndpointSpec, names: Names) -> tuple[Policy, ...]:
 
 
 def _by_backlog(spec: EndpointSpec, names: Names) -> tuple[Policy, ...]:
-    """By SageMaker's queue alone: b is all of it, p of each instance, so b / p are the instances."""
-    target, most = spec.parts_each, spec.max_instances
-
-    def metrics(period: int) -> tuple[dict[str, Any], ...]:
-        return (
-            _sagemaker("ApproximateBacklogSize", "b", names, spec, period),
-            _sagemaker("ApproximateBacklogSizePerInstance", "p", names, spec, period),
-        )
-
-    more = f"IF(FILL(p, 0) > {target}, FILL(b, 0) - {target} * FILL(b, 0) / FILL(p, 1), 0)"
-    fewer = f"IF(FILL(b, 0) < 1, 0 - 1, FILL(b, 0) - {target} * (FILL(b, 0) / FILL(p, 1) - 1))"
+    """By SageMaker's queue: c is all of it, p of each instance that serves."""
     waits = (
-        _sagemaker("ApproximateBacklogSize", "b", names, spec, MINUTE),
+        _sagemaker("ApproximateBacklogSize", "c", names, spec, MINUTE),
         _sagemaker("HasBacklogWithoutCapacity", "w", names, spec, MINUTE),
-        _math("IF(FILL(w, 0) > 0, FILL(b, 1), 0)"),
+        _math("IF(FILL(w, 0) > 0, FILL(c, 1), 0)"),
     )
-    return (
-        Policy(
-            OUT,
-            "ChangeInCapacity",
-            _counted(most, target, offset=0.0),
-            (*metrics(MINUTE), _math(more)),
-            "GreaterThanThreshold",
-            0.0,
-            1,
-            f"backlog > {target} x instances: as many more as it takes",
-        ),
-        Policy(
-            WAKE,
-            "ExactCapacity",
-            _counted(most, target, offset=1.0),
-            waits,
-            "GreaterThanOrEqualToThreshold",
-            1.0,
-            1,
-            "backlog at zero instances: as many as it takes",
-        ),
-        _inward(spec, (*metrics(_minute(spec)), _math(fewer))),
+    wake = Policy(
+        WAKE,
+        "ExactCapacity",
+        _counted(spec.max_instances, spec.parts_each, offset=1.0),
+        waits,
+        "GreaterThanOrEqualToThreshold",
+        1.0,
+        1,
+        "backlog at zero instances: as many as it takes",
     )
+    out, spare = _by_load(spec, names, ("ApproximateBacklogSize", "ApproximateBacklogSizePerInstance"))
+    return out, wake, spare
 
 
 def _by_invocations(spec: EndpointSpec, names: Names) -> tuple[Policy, ...]:
-    """By calls in a minute: c are all of them, p of each instance, so c / p are the instances."""
-    target, most = spec.parts_each, spec.max_instances
+    """By calls in a minute: c are all of them, p of each instance that serves."""
+    return _by_load(spec, names, ("Invocations", "InvocationsPerInstance"), "Sum")
 
-    def metrics(period: int) -> tuple[dict[str, Any], ...]:
+
+def _by_load(
+    spec: EndpointSpec, names: Names, of: tuple[str, str], statistic: str = "Maximum"
+) -> tuple[Policy, Policy]:
+    """Out and in by a load that SageMaker tells, of all and of each instance. Counted with are the instances
+    there are to be, or the load of instances that still start would be answered with more and more of them;
+    with those that serve, c / p, where the portal does not tell the number.
+    """
+    target, period = spec.parts_each, _minute(spec)
+
+    def metrics(period: int, capacity: str) -> tuple[dict[str, Any], ...]:
         return (
-            _sagemaker("Invocations", "c", names, spec, period, "Sum"),
-            _sagemaker("InvocationsPerInstance", "p", names, spec, period, "Sum"),
+            _sagemaker(of[0], "c", names, spec, period, statistic),
+            _sagemaker(of[1], "p", names, spec, period, statistic),
+            _own(CAPACITY, "n", names, spec, period, capacity),
         )
 
-    share = _minute(spec) // MINUTE
-    more = f"IF(FILL(p, 0) > {target}, FILL(c, 0) - {target} * FILL(c, 0) / FILL(p, 1), 0)"
-    each = target * share
-    fewer = f"IF(FILL(c, 0) < 1, 0 - 1, FILL(c, 0) - {each} * (FILL(c, 0) / FILL(p, 1) - 1))"
-    return (
-        Policy(
-            OUT,
-            "ChangeInCapacity",
-            _counted(most, target, offset=0.0),
-            (*metrics(MINUTE), _math(more)),
-            "GreaterThanThreshold",
-            0.0,
-            1,
-            f"calls in a minute > {target} x instances: as many more as it takes",
-        ),
-        _inward(spec, (*metrics(_minute(spec)), _math(fewer))),
+    serve = f"IF(FILL(c, 0) < 1, 1, FILL(c, 0) / IF(FILL(p, 0) > 0, FILL(p, 1), {FAR_ABOVE}))"
+    count = f"IF(FILL(n, {FAR_ABOVE}) < {FAR_ABOVE}, FILL(n, 0), {serve})"
+    within = target * (period // MINUTE if statistic == "Sum" else 1)
+    out = Policy(
+        OUT,
+        "ChangeInCapacity",
+        _counted(spec.max_instances, target, offset=0.0),
+        (*metrics(MINUTE, "Maximum"), _math(f"IF(FILL(p, 0) > 0, FILL(c, 0) - {target} * {count}, 0)")),
+        "GreaterThanThreshold",
+        0.0,
+        1,
+        f"{of[0]} > {target} x instances: as many more as it takes",
     )
+    spare = _math(f"FILL(c, 0) - {within} * ({count} - 1)")
+    return out, _inward(spec, (*metrics(period, "Minimum"), spare))
 
 
 def _inward(spec: EndpointSpec, metrics: tuple[dict[str, Any], ...]) -> Policy:
