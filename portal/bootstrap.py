@@ -41,6 +41,8 @@ from portal.services.files import Files
 from portal.services.grids import Grids
 from portal.services.health import Health
 from portal.services.identity import Identity
+from portal.services.import_work import ImportLimits, ImportWork
+from portal.services.imports import ImportRules, Imports
 from portal.services.intake import Intake
 from portal.services.invitations import Invitations
 from portal.services.job_details import JobDetails
@@ -63,6 +65,7 @@ from portal.services.sessions import Sessions
 from portal.services.setting_levels import SettingLevels
 from portal.services.shares import Shares
 from portal.services.sharing import Sharing
+from portal.services.source_tokens import SourceTokens
 from portal.services.styles import Styles
 from portal.services.teams import Teams
 from portal.services.throttle import LoginThrottle
@@ -77,7 +80,7 @@ JOB_KEY = "job-key"
 """The secret that signs bodies for workers; both sides use the bytes of its hexadecimal digits."""
 AUDIT_KEY = "audit-key"
 """The secret that seals the audit trail."""
-DAY, MINUTE = 86_400.0, 60.0
+DAY, HOUR, MINUTE = 86_400.0, 3600.0, 60.0
 
 
 @dataclass
@@ -122,7 +125,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         fleet,
         inbox,
         tasks,
-        _job_key(secrets),
+        secrets,
         given.limits,
         chores=[departures.sweep],
     )
@@ -176,25 +179,25 @@ def build_work(
     fleet: Fleet,
     inbox: Inbox,
     tasks: Tasks,
-    job_key: bytes,
+    secrets: Secrets,
     limits: Limits | None = None,
     chores: Sequence[Callable[[], object]] = (),
 ) -> Work:
     """Everything about jobs, models and endpoints."""
-    board = ProgressBoard(store, clock)
+    board, measures = ProgressBoard(store, clock), Measures()
     models = Models(database, store, clock, Intake(store, tasks))
     leadership = Leadership(database, clock, presence.own_name(), presence.gone)
     endpoints = Endpoints(database, store, fleet, clock, changes, models, leadership.may_lead)
-    measures = Measures()
     completions = Completions(database, store, clock, changes, measures=measures)
-    actions = Actions(database, store, clock, changes)
     jobs, files, answers = _shown(database, store, clock, changes, board)
-    desk = ModelDesk(database, store, clock, models, files)
+    actions, desk = Actions(database, store, clock, changes), ModelDesk(database, store, clock, models, files)
     uploads = Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes)
     orphans = Orphans(database, store, clock, desk, [uploads])
+    imports = _imports(settings, database, secrets, clock)
+    importing = _import_work(settings, imports, store, tasks, models, leadership)
     loop = DispatchLoop(
         leadership,
-        Dispatcher(database, store, fleet, clock, changes, completions, job_key, measures),
+        Dispatcher(database, store, fleet, clock, changes, completions, _job_key(secrets), measures),
         Watcher(database, fleet, clock, changes, completions, board),
         completions,
         endpoints,
@@ -202,11 +205,10 @@ def build_work(
         inbox,
         clock,
         changes,
-        [*chores, answers.deliver, orphans.round],
+        [*chores, answers.deliver, orphans.round, importing.imports],
         measures,
     )
-    quotas = Quotas(database, clock)
-    acceptance = Acceptance(database, clock, changes, quotas, limits)
+    acceptance = Acceptance(database, clock, changes, imports.quotas, limits)
     return Work(
         models=models,
         desk=desk,
@@ -218,7 +220,7 @@ def build_work(
         answers=answers,
         details=JobDetails(database, clock),
         actions=actions,
-        dead_letters=DeadLetters(database, clock, changes, quotas, acceptance.take_room),
+        dead_letters=DeadLetters(database, clock, changes, imports.quotas, acceptance.take_room),
         files=files,
         changes=changes,
         fleet=fleet,
@@ -226,7 +228,34 @@ def build_work(
         loop=loop,
         orphans=orphans,
         measures=measures,
+        importing=importing,
     )
+
+
+def _imports(settings: Settings, database: Database, secrets: Secrets, clock: Clock) -> Imports:
+    rules = ImportRules(
+        settings.hub_url.rstrip("/"), settings.import_hosts, settings.import_networks, settings.import_buckets
+    )
+    tokens = SourceTokens(database, secrets, clock, settings.hub_url)
+    return Imports(database, clock, rules, tokens, Quotas(database, clock))
+
+
+def _import_work(
+    settings: Settings,
+    imports: Imports,
+    store: BlobStore,
+    tasks: Tasks,
+    models: Models,
+    leadership: Leadership,
+) -> ImportWork:
+    options = {"region": settings.aws_region, "endpoint_url": settings.aws_endpoint_url}
+    limits = ImportLimits(
+        settings.max_model_bytes,
+        settings.import_hours * HOUR,
+        settings.import_tasks,
+        {name: value for name, value in options.items() if value},
+    )
+    return ImportWork(imports, store, tasks, models, limits, leadership.holder, presence.gone)
 
 
 def _shown(

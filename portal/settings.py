@@ -24,12 +24,13 @@ from atelier.contract.errors import InvalidRequest
 from atelier.contract.limits import MAX_BODY_BYTES
 from atelier.storage.opening import with_options
 from portal.aws_options import AwsOptions
+from portal.import_options import ImportOptions
 
 PREFIX = "ATELIER_"
 TOML = Path("atelier.toml")
 
 
-class Settings(AwsOptions):
+class Settings(AwsOptions, ImportOptions):
     """The process's settings. A variable beats atelier.toml, which beats the default written here."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML, frozen=True, extra="ignore")
@@ -69,7 +70,9 @@ class Settings(AwsOptions):
         None, ge=1, le=3600, description="The longest a call waits for its pictures; then 504 names its job."
     )
     max_body_bytes: int = Field(MAX_BODY_BYTES, gt=0, description="The largest request body.")
-    max_model_bytes: int = Field(32 * 2**30, gt=0, description="The largest model file that may be uploaded.")
+    max_model_bytes: int = Field(
+        32 * 2**30, gt=0, description="The largest model file that may be uploaded or imported."
+    )
 
     admin_password: SecretStr | None = Field(
         None, description="Password of the first user, admin; else generated."

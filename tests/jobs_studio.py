@@ -27,7 +27,7 @@ from portal.services import audit
 from portal.services.accept import Limits
 from portal.services.callers import Caller
 from portal.services.permissions import ROLES
-from portal.services.ports import EndpointSpec, Submission
+from portal.services.ports import EndpointSpec, Submission, Tasks
 from portal.settings import load
 from tests.quick_passwords import quick_passwords
 
@@ -42,7 +42,9 @@ PAYLOAD: dict[str, Any] = {
 
 
 class Studio:
-    """Services on `database_url`, with one checkpoint `first`, one endpoint `local`, and nobody yet."""
+    """Services on `database_url`, with one checkpoint `first`, one endpoint `local`, and nobody yet.
+    `options` are further settings.
+    """
 
     def __init__(
         self,
@@ -52,12 +54,14 @@ class Studio:
         limits: Limits | None = None,
         slots: int = 8,
         store: BlobStore | None = None,
+        tasks: Tasks | None = None,
+        **options: Any,
     ) -> None:
         self.clock = ManualClock()
         self.inbox = QueueInbox()
         self.store: Any = store or FilesystemBlobStore(folder / "store")
         self.fleet = InMemoryFleet(self.store, self.inbox)
-        settings = load(data_dir=folder, database_url=database_url)
+        settings = load(data_dir=folder, database_url=database_url, **options)
         self.services = build(
             settings,
             clock=self.clock,
@@ -65,6 +69,7 @@ class Studio:
             inbox=self.inbox,
             fleet=self.fleet,
             limits=limits,
+            tasks=tasks,
             passwords=quick_passwords(),
         )
         self.database = self.services.database

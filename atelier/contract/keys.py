@@ -143,3 +143,13 @@ def task_result(task: str) -> str:
 def task_output(task: str) -> str:
     """The file a CPU task made."""
     return f"tasks/{_checked(task)}/output"
+
+
+def task_progress(task: str) -> str:
+    """How far a CPU task is, overwritten as it goes on."""
+    return f"tasks/{_checked(task)}/progress.json"
+
+
+def import_order(model_import: str, attempt: int) -> str:
+    """The sealed order of one attempt at an import: read once, then removed."""
+    return f"imports/{_checked(model_import)}/{attempt:d}"

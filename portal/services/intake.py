@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atelier.contract import keys
-from atelier.contract.errors import ModelUnusable, NotFound, WorkerUnavailable, from_body
+from atelier.contract.errors import ModelUnusable, NotFound, StorageFailed, WorkerUnavailable, from_body
+from atelier.contract.imports import ImportOutcome
 from atelier.contract.models import ModelKind
-from atelier.modelfile import Hashes, hashes
+from atelier.modelfile import MAX_HEADER_BYTES, Hashes, hashes
 from atelier.storage.base import BlobStore
 from portal.services.ports import TaskAction, Tasks, TaskSpec, TaskState
 
@@ -45,6 +46,15 @@ class Arriving:
     _intake: Intake
     _open: ExitStack
     _stored: Path | None = field(default=None)
+    blob: str = ""
+    """sha256 of what lies in the store already; "" where it is still to be stored."""
+    addnet_hash: str | None = None
+    """Of a network that lies there: kohya's hash."""
+
+    @property
+    def blob_sha256(self) -> str:
+        """Of what is, or will be, stored."""
+        return self.blob or (hashes(self.stored()).sha256 if self.converted else self.hashes.sha256)
 
     @property
     def converted(self) -> bool:
@@ -92,6 +102,33 @@ class Intake:
             except OSError as error:
                 raise ModelUnusable(f"{given.name} cannot be read: {error.strerror}.") from error
             yield Arriving(given.name, found, size, given, kind, self, opened)
+
+    @contextmanager
+    def landed(self, outcome: ImportOutcome, kind: ModelKind) -> Iterator[tuple[Path, Arriving]]:
+        """(a file that stands for it, the model) of what an import has put into the store, until the block
+        ends. Of a model that may lie far away only the header is read: the file has that, and its length.
+        Raises StorageFailed where it is gone again.
+        """
+        key = keys.model(outcome.blob_sha256)
+        with ExitStack() as opened:
+            there = self._store.stat(key)
+            if there is None:
+                raise StorageFailed(f"{outcome.filename} is gone from the store again. Import it again.")
+            path = Path(opened.enter_context(tempfile.TemporaryDirectory())) / outcome.filename
+            try:
+                with self._store.open(key) as source, path.open("wb") as out:
+                    length = source.read(8)
+                    out.write(length)
+                    out.write(source.read(min(int.from_bytes(length, "little"), MAX_HEADER_BYTES)))
+                    out.truncate(there.size)
+            except OSError as error:
+                raise StorageFailed(
+                    f"{outcome.filename} could not be looked at: {error.strerror}."
+                ) from error
+            known = Hashes(outcome.sha256, outcome.short_hash, outcome.legacy_hash)
+            arriving = Arriving(outcome.filename, known, outcome.size, path, kind, self, opened, path)
+            arriving.blob, arriving.addnet_hash = outcome.blob_sha256, outcome.addnet_hash
+            yield path, arriving
 
     def _folder(self, given: Path, kind: ModelKind, opened: ExitStack) -> Arriving:
         if not (given / FOLDER_INDEX).is_file() or kind is not ModelKind.CHECKPOINT:

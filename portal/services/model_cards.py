@@ -42,9 +42,15 @@ class Card:
         row.preview_sha256, row.modified = self.preview_sha256, self.modified
 
 
-def read(blobs: BlobStore, given: Path, kind: ModelKind, converted: Path | None = None) -> Card:
+def read(
+    blobs: BlobStore,
+    given: Path,
+    kind: ModelKind,
+    converted: Path | None = None,
+    addnet_hash: str | None = None,
+) -> Card:
     """The card of the file `given`, with the files beside it; a picture among them is stored. `converted` is
-    the safetensors file to read in place of a pickled one.
+    the safetensors file to read in place of a pickled one, `addnet_hash` kohya's hash where it is known.
     """
     path = converted or given
     try:
@@ -57,7 +63,8 @@ def read(blobs: BlobStore, given: Path, kind: ModelKind, converted: Path | None 
     network = kind in NETWORKS and header.data_offset > 0
     return Card(
         alias=modelcard.alias(metadata) if kind in NETWORKS else None,
-        addnet_hash=modelcard.addnet_hash(path, metadata, header.data_offset) if network else None,
+        addnet_hash=addnet_hash
+        or (modelcard.addnet_hash(path, metadata, header.data_offset) if network else None),
         family=None if kind is ModelKind.CHECKPOINT else modelcard.base_family(header),
         details={"metadata": _bounded(metadata)} | _embedding(header, metadata, kind),
         notes=model_notes.beside(given),

@@ -101,8 +101,7 @@ class Uploads:
         allowed = SUFFIXES + (PICTURES if announced.kind is ModelKind.EMBEDDING else ())
         if not filename.lower().endswith(allowed):
             raise InvalidRequest(f"{filename} is no model file: its name should end in {', '.join(allowed)}.")
-        if announced.folder and not _FOLDER.match(announced.folder.rstrip("/") + "/"):
-            raise InvalidRequest("A folder is a name, or several with / between them, without dots in front.")
+        check_folder(announced.folder)
         if announced.size is not None and announced.size > self.limit:
             raise PayloadTooLarge(
                 f"{filename} has {announced.size / 2**30:.1f} GiB; at most {self.limit / 2**30:.1f} GiB are "
@@ -149,3 +148,9 @@ class Uploads:
             owner_id=announced.owner_id,
         )
         return self._models.register(actor, file)
+
+
+def check_folder(folder: str) -> None:
+    """Raise InvalidRequest for what can be no folder of models."""
+    if folder and not _FOLDER.match(folder.rstrip("/") + "/"):
+        raise InvalidRequest("A folder is a name, or several with / between them, without dots in front.")

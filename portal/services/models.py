@@ -5,18 +5,19 @@ catalogue.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
-from atelier import modelcard, modelkind
+from atelier import modelcard
 from atelier.contract import keys
-from atelier.contract.errors import Conflict, InvalidRequest, ModelUnusable, NotFound
+from atelier.contract.errors import Conflict, InvalidRequest, NotFound, StorageFailed
+from atelier.contract.imports import ImportOutcome
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
-from atelier.modelfile import family, hashes, read_header, resolution
+from atelier.modelfile import hashes
 from atelier.storage.base import BlobStat, BlobStore
 from portal.db.base import Database, new_id
 from portal.db.work import Endpoint, Model
@@ -25,11 +26,9 @@ from portal.services import audit, model_cards, model_presence, styles
 from portal.services.access import Access
 from portal.services.callers import Caller
 from portal.services.intake import Arriving, Intake
+from portal.services.model_inspection import configuration, inspect
 from portal.services.model_presence import Place
 from portal.services.ports import Clock
-
-LARGEST_CONFIG = 2**20
-"""A model's .yaml has a few KiB; anything beyond is not one."""
 
 
 @runtime_checkable
@@ -85,19 +84,35 @@ class Models:
         """
         _check_path(file)
         with self._intake.arriving(file.path, file.kind) as arriving:
-            config = _configuration(file.path) if file.kind is ModelKind.CHECKPOINT else None
-            config_sha256 = hashes(config).sha256 if config else None
-            name = file.name or ""
-            with self._database.reading() as session:
-                known = _same_model(session, file, arriving.hashes.sha256, config_sha256)
-                if known is None:
-                    name = name or _own_name(session, file, arriving.filename)
-                    check_name(session, file.kind, file.owner_id, name)
-            stored = known is not None and self._store.stat(keys.model(known.blob_sha256)) is not None
-            if not stored:
-                entry = self._entry(file, arriving, name, config)
-                self._enter(actor, file, entry, arriving, config)
-            registered, moved = self._settled(actor, file, arriving, config_sha256)
+            return self._settle(actor, file, arriving)
+
+    def adopt(self, actor: audit.Actor, file: ModelFile, outcome: ImportOutcome) -> ModelRef:
+        """Register what an import has put into the store; `file` says all but its path. Raises what `settle`
+        raises, and StorageFailed; the stored file is gone then, unless a model has it.
+        """
+        try:
+            with self._intake.landed(outcome, file.kind) as (path, arriving):
+                there = replace(file, path=path)
+                _check_path(there)
+                return self._settle(actor, there, arriving)[0]
+        except BaseException:
+            self._forget(outcome.blob_sha256)
+            raise
+
+    def _settle(self, actor: audit.Actor, file: ModelFile, arriving: Arriving) -> tuple[ModelRef, Outcome]:
+        config = configuration(file.path) if file.kind is ModelKind.CHECKPOINT else None
+        config_sha256 = hashes(config).sha256 if config else None
+        name = file.name or ""
+        with self._database.reading() as session:
+            known = _same_model(session, file, arriving.hashes.sha256, config_sha256)
+            if known is None:
+                name = name or _own_name(session, file, arriving.filename)
+                check_name(session, file.kind, file.owner_id, name)
+        stored = known is not None and self._store.stat(keys.model(known.blob_sha256)) is not None
+        if not stored:
+            entry = self._entry(file, arriving, name, config)
+            self._enter(actor, file, entry, arriving, config)
+        registered, moved = self._settled(actor, file, arriving, config_sha256)
         if moved or not stored:
             self.publish()
         return registered, "moved" if moved else "added" if known is None else "known"
@@ -117,7 +132,7 @@ class Models:
     def _entry(self, file: ModelFile, arriving: Arriving, name: str, config: Path | None) -> Model:
         """The row of a new model, not yet in the database. Raises ModelUnusable."""
         stored = arriving.stored()
-        told = _inspect(arriving.filename, stored, file.kind, config)
+        told = inspect(arriving.filename, stored, file.kind, config)
         return Model(
             id=new_id(),
             owner_id=file.owner_id,
@@ -126,7 +141,7 @@ class Models:
             name=name,
             filename=arriving.filename,
             sha256=arriving.hashes.sha256,
-            blob_sha256=hashes(stored).sha256 if arriving.converted else arriving.hashes.sha256,
+            blob_sha256=arriving.blob_sha256,
             size=arriving.size,
             short_hash=arriving.hashes.short,
             legacy_hash=arriving.hashes.legacy,
@@ -145,8 +160,9 @@ class Models:
         stored, key = arriving.stored(), keys.model(entry.blob_sha256)
         new = self._store.stat(key) is None
         try:
-            self._take_in(key, stored, link=file.link and stored == file.path)
-            card = model_cards.read(self._store, file.path, file.kind, stored)
+            if not arriving.blob:
+                self._take_in(key, stored, link=file.link and stored == file.path)
+            card = model_cards.read(self._store, file.path, file.kind, stored, arriving.addnet_hash)
             if config is not None and entry.config_sha256 is not None:
                 self._store.put(keys.model(entry.config_sha256), config)
             with self._database.session() as session:
@@ -160,6 +176,8 @@ class Models:
                 self._forget(entry.blob_sha256)
             raise
         if self._store.stat(key) is None:  # another import of these bytes failed, and took them away
+            if arriving.blob:
+                raise StorageFailed(f"{entry.filename} is gone from the store again. Import it again.")
             self._take_in(key, stored, link=file.link and stored == file.path)
         return registered
 
@@ -286,39 +304,6 @@ def _pixels(stored: str | None) -> tuple[int, int] | None:
         return None
     width, height = stored.split("x")
     return int(width), int(height)
-
-
-class Told(NamedTuple):
-    """What a file's header tells: a checkpoint's family, and width and height it was trained at."""
-
-    family: str | None
-    resolution: tuple[int, int] | None
-
-
-def _inspect(filename: str, stored: Path, kind: ModelKind, config: Path | None) -> Told:
-    """What the safetensors file tells of itself. Raises ModelUnusable, naming it `filename`, for what is not
-    of the kind or cannot be served.
-    """
-    header = read_header(stored)
-    modelkind.check(filename, header, kind)
-    if kind is not ModelKind.CHECKPOINT:
-        return Told(None, resolution(header))
-    found = family(header, config.read_text(encoding="utf-8", errors="replace") if config else None)
-    if found is None:
-        raise ModelUnusable(
-            f"{filename} has no UNet and VAE of a Stable Diffusion checkpoint. "
-            "Give its kind, if it is another."
-        )
-    return Told(found, resolution(header))
-
-
-def _configuration(path: Path) -> Path | None:
-    beside = path.with_suffix(".yaml")
-    if not beside.is_file():
-        return None
-    if beside.stat().st_size > LARGEST_CONFIG:
-        raise ModelUnusable(f"{beside.name} is too large for a model's configuration.")
-    return beside
 
 
 def _same_model(session: Session, file: ModelFile, sha256: str, config: str | None) -> Model | None:

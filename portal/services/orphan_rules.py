@@ -111,6 +111,7 @@ RULES: Mapping[str, Rule] = {
     "previews/": of_previews,
     "assets/": of_inputs,
     "tasks/": all_of_them,
+    "imports/": all_of_them,
     "endpoints/": all_of_them,
     "health/": all_of_them,
     "catalogue/": of_endpoints,

@@ -265,12 +265,15 @@ class TaskAction(StrEnum):
     """A model folder of the diffusers library into one file."""
     HASH = "hash"
     """The hashes of a file."""
+    IMPORT = "import"
+    """A model from the Hub, a web address or another bucket into the store."""
 
 
 @dataclass(frozen=True)
 class TaskSpec:
     """A piece of CPU work. `source` is a blob key, or `file:///path` where tasks run on the portal's machine;
-    `name` is what messages call it, `kind` the kind of model.
+    of an import it is its order's key with what opens it (atelier.contract.imports.ImportOrder). `name` is
+    what messages call it, `kind` the kind of model.
     """
 
     action: TaskAction

@@ -12,7 +12,7 @@ from atelier.contract.errors import InvalidRequest, NotFound, QuotaExceeded
 from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.rights import Quota as QuotaRow
-from portal.db.work import Attempt, Job, Part, Picture
+from portal.db.work import Attempt, Job, Model, Part, Picture
 from portal.domain.access import EVERYBODY, SubjectKind
 from portal.domain.quotas import DAY, NAMES, Quota, Usage, effective, exceeded, midnight
 from portal.domain.states import UNFINISHED_JOBS, UNFINISHED_PARTS
@@ -27,7 +27,8 @@ _WORDS = {
     "are {used:,}, those still to come included. There are more after midnight UTC.",
     "gpu_seconds_a_day": "You have used {used:,.0f} of the {limit:,.0f} seconds of computing you may use in "
     "a day. There are more after midnight UTC.",
-    "storage_bytes": "Your pictures take {used:,} bytes, and may take {limit:,}. Delete some of them.",
+    "storage_bytes": "Your pictures and models take {used:,} bytes, and may take {limit:,}. Delete "
+    "some of them.",
 }
 
 
@@ -113,6 +114,19 @@ class Quotas:
             detail["retry_after"] = int(midnight(now) + DAY - now) + 1
         raise QuotaExceeded(_WORDS[name].format(limit=limit, used=used), detail=detail)
 
+    def room(self, session: Session, user_id: str) -> int | None:
+        """Bytes that a user may still keep, None for as many as they like. Raises QuotaExceeded where there
+        are none left.
+        """
+        limit = _quota(session, user_id).storage_bytes
+        if limit is None:
+            return None
+        used = self._usage(session, user_id).storage_bytes
+        if used >= limit:
+            told = _WORDS["storage_bytes"].format(limit=limit, used=used)
+            raise QuotaExceeded(told, detail={"quota": "storage_bytes", "limit": limit, "used": used})
+        return limit - used
+
     def _usage(self, session: Session, user_id: str) -> Usage:
         today = midnight(self._clock.now())
 
@@ -124,7 +138,9 @@ class Quotas:
         to_come = count(func.sum(Part.pictures), Part.owner_id == user_id, Part.state.in_(UNFINISHED_PARTS))
         worked = count(func.sum(Attempt.worked), Attempt.owner_id == user_id, Attempt.started >= today)
         jobs = count(func.count(Job.id), Job.owner_id == user_id, Job.state.in_(UNFINISHED_JOBS))
-        return Usage(int(jobs), int(made + to_come), worked, int(count(func.sum(Picture.size), mine)))
+        kept = count(func.sum(Picture.size), mine)
+        kept += count(func.sum(Model.size), Model.owner_id == user_id)
+        return Usage(int(jobs), int(made + to_come), worked, int(kept))
 
 
 def _quota(session: Session, user_id: str) -> Quota:

@@ -13,6 +13,8 @@ from portal.services.dead_letters import DeadLetters
 from portal.services.dispatch_loop import DispatchLoop
 from portal.services.endpoints import Endpoints
 from portal.services.files import Files
+from portal.services.import_work import ImportWork
+from portal.services.imports import Imports
 from portal.services.job_details import JobDetails
 from portal.services.jobs import Jobs
 from portal.services.jobs_actions import Actions
@@ -47,3 +49,9 @@ class Work:
     loop: DispatchLoop
     orphans: Orphans
     measures: Measures
+    importing: ImportWork
+
+    @property
+    def imports(self) -> Imports:
+        """Models by their source, as people ask for them."""
+        return self.importing.asked

@@ -13,12 +13,7 @@ from atelier.contract.models import ModelKind
 from workers.engine.loader import weightfile
 from workers.engine.loader.diffusers_layout import PARTS, SCHEDULER, Tensors, single_file
 from workers.tasks.conversion import convert
-
-INDEX = "model_index.json"
-LARGEST_JSON = 16 * 2**20
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-_ENDINGS = (".safetensors", ".fp16.safetensors", ".non_ema.safetensors", ".bin", ".fp16.bin")
-"""Of a part's one file, the best first."""
+from workers.tasks.foldernames import ENDINGS, INDEX, LARGEST_JSON, STEMS
 
 
 def as_one_file(folder: Path, output: Path, name: str, place: Path) -> None:
@@ -66,11 +61,11 @@ def _tensors(part: Path, name: str, place: Path) -> Tensors:
 
 
 def _files(part: Path, name: str) -> list[Path]:
-    candidates = [part / f"{stem}{ending}" for ending in _ENDINGS for stem in _STEMS]
+    candidates = [part / f"{stem}{ending}" for ending in ENDINGS for stem in STEMS]
     whole = next((path for path in candidates if path.is_file()), None)
     if whole is not None:
         return [whole]
-    for index in (part / f"{stem}{ending}.index.json" for ending in _ENDINGS for stem in _STEMS):
+    for index in (part / f"{stem}{ending}.index.json" for ending in ENDINGS for stem in STEMS):
         if index.is_file():
             named = _json(index).get("weight_map")
             pieces = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from atelier import logs
+from atelier import logs, redaction
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InternalError, InvalidRequest, NotFound
 from atelier.contract.models import ModelKind
@@ -28,7 +28,7 @@ from atelier.storage.opening import open_store
 from workers.tasks.conversion import SECONDS, convert
 
 log = logging.getLogger(__name__)
-ACTIONS = ("convert", "folder", "hash")
+ACTIONS = ("convert", "folder", "hash", "import")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("action", choices=ACTIONS)
     parser.add_argument("--store", required=True, help="URL of the blob store")
     parser.add_argument("--task", required=True, help="the task's id, under which it writes")
-    parser.add_argument("--source", required=True, help="a blob key, or file:///path")
+    parser.add_argument(
+        "--source", required=True, help="a blob key, or file:///path; of an import its order, BLOB#HEX"
+    )
     parser.add_argument("--name", default="", help="what messages call the file")
     parser.add_argument("--kind", choices=[kind.value for kind in ModelKind], default="checkpoint")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long a conversion may take")
@@ -66,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _done(given: argparse.Namespace, store: BlobStore, place: Path) -> dict[str, Any]:
+    if given.action == "import":
+        from workers.tasks import importing, orders  # what fetches is loaded for this alone
+
+        order = orders.opened(store, given.source)
+        redaction.hide(order.token)
+        tell = orders.Telling(store, given.task)
+        return importing.import_model(order, store, place, tell).model_dump(mode="json")
     source = _local(store, given.source, place)
     name = given.name or source.name
     if given.action == "hash":

@@ -95,8 +95,8 @@ class LocalTasks:
         child.stop(STOP_SECONDS)
         shutil.rmtree(self._place(ticket), ignore_errors=True)
         self._log(ticket).unlink(missing_ok=True)
-        self._store.delete(keys.task_output(ticket))
-        self._store.delete(keys.task_result(ticket))
+        for key in (keys.task_output(ticket), keys.task_result(ticket), keys.task_progress(ticket)):
+            self._store.delete(key)
 
     def logs(self, ticket: str) -> str:
         """See Tasks."""

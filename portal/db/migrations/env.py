@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from portal.db import audit, identity, preferences, rights, styles, work
+from portal.db import audit, identity, imports, preferences, rights, styles, work
 from portal.db.base import Base
 
-TABLES = (audit, identity, preferences, rights, styles, work)
+TABLES = (audit, identity, imports, preferences, rights, styles, work)
 """Imported for their tables, which stand in `Base.metadata` from then on."""
 
 context.configure(
