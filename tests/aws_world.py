@@ -81,6 +81,9 @@ class World:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     fail: dict[str, list[Refusal]] = field(default_factory=dict)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    quotas: dict[str, float] = field(
+        default_factory=lambda: {"ml.g5.xlarge": 8.0, "ml.g5.2xlarge": 8.0, "ml.g6.xlarge": 8.0}
+    )
     unable: str = ""
     """FailureReason of endpoints that are created from now on."""
 
@@ -220,6 +223,17 @@ class World:
             more = {"OriginalStatusCode": status, "OriginalMessage": answer.decode()}
             raise Refusal("ModelError", f"Received client error ({status}) from primary", **more)
         return {"Body": Mock(read=lambda: answer), "ContentType": "application/json"}
+
+    # Service Quotas
+
+    def list_service_quotas(self, ServiceCode: str, **_: Any) -> dict[str, Any]:
+        assert ServiceCode == "sagemaker"
+        named = [(f"{kind} for endpoint usage", most) for kind, most in self.quotas.items()]
+        named.append(("ml.g5.2xlarge for training job usage", 0))
+        quotas = [
+            {"QuotaName": name, "QuotaCode": f"L-{len(name):08X}", "Value": most} for name, most in named
+        ]
+        return {"Quotas": quotas}
 
     # Application Auto Scaling
 

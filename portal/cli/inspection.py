@@ -69,6 +69,16 @@ def _endpoints(services: Services, _wish: Wish) -> Iterator[str]:
             yield f"The endpoint {each.name} has failed: {each.reason}"
 
 
+def _aws(services: Services, _wish: Wish) -> Iterator[str]:
+    """Where endpoints are AWS's: what of them the account's quotas do not allow."""
+    if services.settings.platform != "aws":
+        return
+    from portal.adapters.aws import connection, service_quotas  # bring boto3, which only AWS needs
+
+    specs = [each.spec for each in services.work.endpoints.listed()]
+    yield from service_quotas.preflight(connection.clients(services.settings)("service-quotas"), specs)
+
+
 def _models(services: Services, wish: Wish) -> Iterator[str]:
     with services.database.reading() as session:
         rows = session.scalars(select(Model).order_by(Model.kind, Model.name)).all()
@@ -132,6 +142,7 @@ def _store(services: Services, _wish: Wish) -> Iterator[str]:
 LOOKS: tuple[Callable[[Services, Wish], Iterator[str]], ...] = (
     _trail,
     _endpoints,
+    _aws,
     _models,
     _extensions,
     _store,

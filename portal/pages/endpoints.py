@@ -12,7 +12,7 @@ from atelier.contract.errors import AtelierError, NotAuthenticated
 from portal.api.security import Caller, require, services_of
 from portal.pages.rendering import page
 from portal.services.container import Services
-from portal.services.ports import EndpointSpec
+from portal.services.ports import EndpointKind, EndpointSpec, Metric
 
 router = APIRouter(prefix="/portal/endpoints", include_in_schema=False)
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -48,6 +48,10 @@ def put(
     target: Optional = "",
     instance_type: Annotated[str, Form(max_length=60)] = "",
     price_hour: Annotated[float, Form(ge=0, le=100_000, allow_inf_nan=False)] = 0.0,
+    kind: Annotated[str, Form(max_length=20)] = EndpointKind.ASYNC.value,
+    image: Annotated[str, Form(max_length=300)] = "",
+    metric: Annotated[str, Form(max_length=20)] = Metric.DEMAND.value,
+    schedule: Annotated[str, Form(max_length=400)] = "",
     what: Annotated[str, Form(max_length=16)] = "created",
 ) -> Response:
     """Create an endpoint, change its numbers, or take it away; or say why not."""
@@ -60,6 +64,9 @@ def put(
         "target": int(target) if target.strip() else None,
         "instance_type": instance_type,
         "price_hour": price_hour,
+        "image": image.strip(),
+        "metric": metric,
+        "schedule": schedule.strip(),
     }
     kept = services.work.endpoints
     try:
@@ -69,7 +76,7 @@ def put(
         elif what == "changed":
             kept.update(caller, name, numbers)
         else:
-            kept.create(caller, EndpointSpec(name=name.strip(), **numbers))  # type: ignore[arg-type]
+            kept.create(caller, EndpointSpec(name=name.strip(), kind=kind, **numbers))  # type: ignore[arg-type]
     except NotAuthenticated:
         raise
     except AtelierError as error:
@@ -88,6 +95,8 @@ def _page(request: Request, services: Services, status_code: int = 200, **values
         endpoints=services.work.endpoints.listed(),
         fresh=EndpointSpec(""),
         offers=services.work.endpoints.offers(),
+        kinds=[each.value for each in EndpointKind],
+        metrics=[each.value for each in Metric],
         costs=costs,
         models=names,
         **shown,

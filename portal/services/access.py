@@ -28,7 +28,7 @@ from portal.domain.sharing import Shared, Visibility, may_see
 from portal.services import audit
 from portal.services.audit import Actor
 from portal.services.changes import WORK, Changes
-from portal.services.ports import Clock
+from portal.services.ports import Clock, EndpointKind
 from portal.services.rights import permissions_of
 from portal.services.subjects import Subjects, subject_of
 
@@ -104,9 +104,10 @@ class Access:
 
 
 def endpoints_of(session: Session, user_id: str) -> list[str]:
-    """The names of the endpoints that a user's work may go to."""
+    """The names of the endpoints that a user's work may go to: custom ones take no parts of jobs."""
     access = Access(session, user_id)
-    every = session.scalars(select(Endpoint.name).order_by(Endpoint.name))
+    ours = Endpoint.kind.not_in([each.value for each in EndpointKind if each.custom])
+    every = session.scalars(select(Endpoint.name).where(ours).order_by(Endpoint.name))
     return [name for name in every if access.endpoint(name)]
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from atelier.contract.jobs import PartState
 from portal.db.work import Attempt, Endpoint, Part
 from portal.services.access import Access, rules_there_are
-from portal.services.ports import EndpointState
+from portal.services.ports import EndpointKind, EndpointState
 
 _CANNOT = (EndpointState.FAILED.value, EndpointState.DELETING.value, EndpointState.DELETED.value)
 
@@ -24,7 +24,7 @@ def demands(session: Session) -> dict[str, int]:
     for name, count in waiting_by_name(session).items():
         found[name] = found.get(name, 0) + count
     counts = {each.name: found.get(each.name, 0) for each in endpoints}
-    able = [each for each in endpoints if each.state not in _CANNOT]
+    able = [each for each in endpoints if each.state not in _CANNOT and not EndpointKind(each.kind).custom]
     able.sort(key=lambda each: (each.instances == 0, each.name))
     rules = rules_there_are(session)
     for owner, parts in _waiting_for_any(session).items():

@@ -30,7 +30,7 @@ from portal.services.access import Access, refusal, rules_there_are
 from portal.services.changes import Changes
 from portal.services.completion import Completions, Ending, derive
 from portal.services.measures import Measures
-from portal.services.ports import Clock, EndpointState, Fleet, Submission
+from portal.services.ports import Clock, EndpointKind, EndpointState, Fleet, Submission
 from portal.services.turns import take_turn, turns
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ LEASE_SECONDS = 30.0
 """How long a sent part is believed to be worked on without a sign of life."""
 
 
-_CLOSED = (EndpointState.FAILED, EndpointState.DELETING, EndpointState.DELETED)
+_CLOSED = (EndpointState.CREATING, EndpointState.FAILED, EndpointState.DELETING, EndpointState.DELETED)
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ def _targets(session: Session) -> list[_Target]:
         free = room(slots=endpoint.slots, instances=endpoint.instances, in_flight=load)
         states = described.get(endpoint.name, [])
         understood = not states or any(understands(state["contract"]) for state in states)
-        if endpoint.name in taken:
+        if endpoint.name in taken or EndpointKind(endpoint.kind).custom:
             continue
         if free and understood and endpoint.state not in _CLOSED:
             hot = frozenset(blob for state in states for blob in state["hot"])

@@ -13,8 +13,10 @@ import pytest
 
 from atelier.contract.errors import InvalidRequest, OutOfMemory, PayloadTooLarge, WorkReturned
 from atelier.storage import aws_secret
+from portal.adapters.aws.connection import clients
 from portal.adapters.aws.fleet import SageMakerFleet
 from portal.adapters.aws.requests import environment
+from portal.adapters.aws.service_quotas import preflight
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.memory.clock import ManualClock
 from portal.aws_options import AwsOptions
@@ -27,7 +29,7 @@ from portal.services.ports import (
     TicketState,
 )
 from tests.aws_world import Endpoint, Refusal, World
-from tests.moto_aws import running
+from tests.moto_aws import REGION, running
 from tests.waiting import eventually
 from workers.runtime.settings import WorkerSettings
 
@@ -215,6 +217,24 @@ def test_what_would_break_again_is_made_again_once_its_numbers_are_others(cloud:
     cloud.until(lambda it: it.state is EndpointState.IN_SERVICE)
 
 
+def test_the_quotas_are_looked_at_before_anything_is_made(cloud: Cloud) -> None:
+    cloud.world.quotas["ml.g5.2xlarge"] = 0.0
+    cloud.fleet.create(SPEC)
+    status = cloud.look(after=6.0)
+    assert status.state is EndpointState.FAILED
+    assert "may have 0 ml.g5.2xlarge" in status.reason and "--quota-code L-00000020" in status.reason
+    assert cloud.world.asked("CreateModel") == []
+    cloud.world.quotas["ml.g5.2xlarge"] = 2.0
+    cloud.serve()
+    assert "big may want 4" in cloud.look().note, "it serves with what it may have"
+    others = [changed(name="b", max_instances=1), changed(name="c", instance_type="ml.p3.2xlarge")]
+    told = preflight(cloud.world.client("service-quotas"), [changed(max_instances=1), *others])
+    assert len(told) == 1 and "no ml.p3.2xlarge" in told[0], "two of two are allowed"
+    cloud.world.fail["ListServiceQuotas"] = [Refusal("AccessDeniedException", "not authorized")]
+    [denied] = preflight(cloud.world.client("service-quotas"), others)
+    assert "role does not allow" in denied
+
+
 @pytest.mark.parametrize(
     ("said", "current", "desired", "state", "instances", "leaving"),
     [
@@ -294,6 +314,7 @@ def test_a_realtime_endpoint_is_called_by_a_thread_that_tells_the_inbox(cloud: C
         ({"instance_type": ""}, "needs an instance_type"),
         ({"kind": "realtime"}, "cannot be at zero"),
         ({"metric": "invocations"}, "Choose demand or backlog"),
+        ({"kind": "custom", "image": "x"}, "no demand to scale by"),
         (
             {"instance_type": "ml.g4dn.xlarge", "options": {"dtype": "bfloat16"}},
             "T4 GPUs do not compute in bfloat16",
@@ -337,9 +358,10 @@ def test_moto_makes_and_deletes_the_same_over_http_and_a_worker_reads_its_key(
     clock = ManualClock()
     with running() as aws:
         secret = aws.client("secretsmanager").create_secret(Name="atelier/keys/job-key", SecretString=KEY)
+        options = AwsOptions(**OPTIONS, aws_endpoint_url=aws.url, aws_region=REGION)
         fleet = SageMakerFleet(
-            aws.client,
-            AwsOptions(**OPTIONS),
+            clients(options, aws.session),
+            options,
             World(tmp_path).bucket,
             store_url="s3://bucket/studio",
             job_key_arn=secret["ARN"],

@@ -85,7 +85,7 @@ def translated(error: ClientError | BotoCoreError, doing: str) -> AtelierError:
         return WorkReturned(f"AWS asks for patience while {doing}: {told}. It is tried again.")
     if code in _DENIED:
         return NotPermitted(
-            f"The portal's role does not allow {doing}: {told}. Add the permission (docs/aws.md)."
+            f"The portal's role does not allow {doing}: {told}. Add the permission (docs/aws-endpoints.md)."
         )
     if code == "ResourceLimitExceeded":
         return LimitExceeded(quota(told))

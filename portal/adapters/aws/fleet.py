@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InvalidRequest, LimitExceeded, WorkReturned
 from atelier.storage.base import BlobStore
-from portal.adapters.aws import failures, instances
+from portal.adapters.aws import failures, instances, service_quotas
 from portal.adapters.aws.calls import AsyncCalls, WaitingCalls
 from portal.adapters.aws.names import Names
 from portal.adapters.aws.requests import Container, precisions, wanted
@@ -65,6 +65,8 @@ class _Kept:
     pause: float = FIRST_PAUSE
     again: float = float("-inf")
     note: str = ""
+    short: str = ""
+    """What of it the account's quota does not allow."""
     demand: tuple[int, int] | None = None
     told: float = float("-inf")
 
@@ -91,6 +93,7 @@ class SageMakerFleet:
         self._clock = clock
         self._names = Names(options.aws_prefix)
         self._endpoints = Endpoints(client("sagemaker"), self._names)
+        self._quotas = client("service-quotas")
         self._cloudwatch = client("cloudwatch")
         autoscaling = client("application-autoscaling")
         self._scaler = Scaler(autoscaling, self._cloudwatch, self._names, options.aws_tags)
@@ -230,6 +233,7 @@ class SageMakerFleet:
         seen = kept.seen
         if seen is None:
             kept.failed = ""
+            self._look_at_quotas(spec, kept)
             self._endpoints.make(wanted(spec, self._names, self._options, self._container))
             kept.scaled = None
             kept.seen = self._endpoints.see(spec.name)
@@ -240,6 +244,18 @@ class SageMakerFleet:
         else:
             kept.failed = ""
             self._keep_in_service(spec, kept, seen)
+
+    def _look_at_quotas(self, spec: EndpointSpec, kept: _Kept) -> None:
+        """Before it is made: say what of it the account does not allow. What AWS cannot tell stops nobody."""
+        try:
+            known = service_quotas.read(self._quotas)
+        except (ClientError, BotoCoreError) as error:
+            log.warning("%s", failures.translated(error, "reading the account's quotas").message)
+            return
+        [kept.short] = service_quotas.findings(known, [spec]) or [""]
+        quota = known.get(spec.instance_type)
+        if kept.short and (quota is None or quota.most < max(1, spec.min_instances)):
+            raise LimitExceeded(kept.short)
 
     def _await(self, spec: EndpointSpec, kept: _Kept, seen: Seen) -> None:
         """Say what has to wait while AWS is at something else."""
@@ -306,7 +322,7 @@ class SageMakerFleet:
             return EndpointStatus(state, reason=kept.failed, note=kept.note)
         kind = kept.spec.instance_type if kept.spec else "instance"
         told = failures.explained(seen.reason, kind, self._names.endpoint(name)) if seen.reason else ""
-        return status_of(seen, told or kept.failed, kept.note)
+        return status_of(seen, told or kept.failed, " ".join(filter(None, (kept.note, kept.short))))
 
 
 def status_of(seen: Seen, reason: str, note: str) -> EndpointStatus:
@@ -355,6 +371,12 @@ def check(spec: EndpointSpec, names: Names) -> None:
         raise InvalidRequest(
             f"{offer.gpu} GPUs do not compute in {dtype}. {offer.name} takes {' or '.join(allowed)}.",
             detail={"field": "options"},
+        )
+    if kind.custom and spec.metric == Metric.DEMAND:
+        raise InvalidRequest(
+            "The portal sends no parts to a custom endpoint, so it has no demand to scale by. "
+            f"Let its metric be {'invocations' if waits else 'backlog'}.",
+            detail={"field": "metric"},
         )
     if spec.slots > 1000:
         raise LimitExceeded("SageMaker gives an instance at most 1000 bodies at once.")

@@ -74,9 +74,9 @@ def wanted(spec: EndpointSpec, names: Names, options: AwsOptions, container: Con
 def _model(spec: EndpointSpec, options: AwsOptions, container: Container) -> dict[str, Any]:
     image = spec.image or options.aws_inference_image
     if not image:
-        raise NotReady("No image is known for endpoints. Set ATELIER_AWS_INFERENCE_IMAGE (docs/aws.md).")
+        raise NotReady("No image is known for endpoints. Set ATELIER_AWS_INFERENCE_IMAGE (docs/settings.md).")
     if not options.aws_inference_role:
-        raise NotReady("No role is known for endpoints. Set ATELIER_AWS_INFERENCE_ROLE (docs/aws.md).")
+        raise NotReady("No role is known for endpoints. Set ATELIER_AWS_INFERENCE_ROLE (docs/settings.md).")
     values = {} if EndpointKind(spec.kind).custom else environment(spec, container)
     request: dict[str, Any] = {
         "ExecutionRoleArn": options.aws_inference_role,

@@ -2,7 +2,7 @@
 
 The portal publishes two metrics for each endpoint (namespace Atelier, dimension Endpoint): Demand, the parts
 that wait for it or are with it, and Capacity, the instances it is to have. Missing data count as nothing
-asked for (FILL), so an endpoint whose portal is gone goes to its least. docs/aws.md has every policy.
+asked for (FILL), so an endpoint whose portal is gone goes to its least. Every policy: docs/aws-endpoints.md.
 
 A step's bounds are differences to the alarm's threshold, the lower one inclusive (Application Auto Scaling,
 StepAdjustment); counts are whole, so bounds lie half-way between them.
