@@ -99,7 +99,7 @@ class Worked:
         self.template = template(name)
         self._kept = kept
         self._parameters: dict[str, Any] = {}
-        self._nested: dict[str, Worked] = {}
+        self._nested: dict[str, Any] = {}
         for key, told in self.template.get("Parameters", {}).items():
             value = (given or {}).get(key, told.get("Default", f"<{key}>"))
             listed = told["Type"].startswith("List<") and isinstance(value, str)
@@ -141,13 +141,17 @@ class Worked:
                 return self._function(key[4:], told)
         return {key: found for key, each in node.items() if (found := self.value(each)) is not DROPPED}
 
-    def nested(self, name: str) -> Worked:
-        """A stack within this one."""
+    def nested(self, name: str) -> Any:
+        """A stack within this one: a Worked, or what stands in for it."""
         if name not in self._nested:
             told = self.value(self.template["Resources"][name]["Properties"])
             stem = told["TemplateURL"].rsplit("/", 1)[1].removesuffix(".yaml")
             self._nested[name] = Worked(stem, told.get("Parameters", {}))
         return self._nested[name]
+
+    def stand_in(self, name: str, stack: Any) -> None:
+        """Take a stack that was really made for a nested one: `stack.outputs()` are its outputs."""
+        self._nested[name] = stack
 
     def _ref(self, name: str) -> Any:
         if name in PSEUDO:
