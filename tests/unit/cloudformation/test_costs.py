@@ -1,0 +1,66 @@
+"""The bill of docs/aws-operations.md is calculated, and it is of what the templates make."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tests.architecture.source import ROOT
+from tests.unit.cloudformation.templates import BARE, CLOUDFRONT, studio
+
+ROW = re.compile(r"^\| ([^|]+) \| ([\d.x h]+) \| ([\d.]+) \| ([\d.,]+) \|$", re.MULTILINE)
+
+
+def rows() -> list[tuple[str, str, float, float]]:
+    text = (ROOT / "docs/aws-operations.md").read_text(encoding="utf-8")
+    return [(what, count, float(price), float(month)) for what, count, price, month in ROW.findall(text)]
+
+
+def test_every_amount_is_its_count_times_its_price() -> None:
+    assert len(rows()) >= 18
+    for what, count, price, month in rows():
+        factors = [float(each) for each in re.findall(r"[\d.]+", count)]
+        assert abs(math.prod(factors) * price - month) < 0.006, what
+
+
+def test_the_sum_is_that_of_the_rows_above_it() -> None:
+    text = (ROOT / "docs/aws-operations.md").read_text(encoding="utf-8")
+    fixed = text[text.index("What is always there") : text.index("**Together**")]
+    total = float(re.search(r"\*\*Together\*\* \| \| \| \*\*([\d.]+)\*\*", text)[1])  # type: ignore[index]
+    assert abs(sum(float(each[3]) for each in ROW.findall(fixed)) - total) < 0.006
+
+
+def test_what_is_counted_is_what_is_made() -> None:
+    made = studio(CLOUDFRONT)
+    counts = {what: count for what, count, _, _ in rows()}
+    tasks = [made[name].resources()["Service"]["Properties"]["DesiredCount"] for name in ("portal", "webui")]
+    assert (
+        counts["Fargate, processors of four tasks (web UI 2, portal 2)"] == f"{sum(map(int, tasks))} x 730 h"
+    )
+    alarms = [
+        each
+        for each in made["observability"].resources().values()
+        if each["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+    assert counts["Alarms"] == str(len(alarms))
+    secrets = [
+        each
+        for stack in studio(BARE).values()
+        for each in stack.resources().values()
+        if each["Type"] == "AWS::SecretsManager::Secret"
+    ]
+    assert len(secrets) + 3 == int(counts["Secrets (database, admin, header, three keys)"])
+
+
+def test_every_alarm_is_explained() -> None:
+    text = (ROOT / "docs/aws-operations.md").read_text(encoding="utf-8")
+    for each in studio(CLOUDFRONT)["observability"].resources().values():
+        if each["Type"] == "AWS::CloudWatch::Alarm":
+            name = each["Properties"]["AlarmName"].removeprefix("atelier-studio-")
+            assert f"`{name}`" in text, name
+
+
+def test_every_template_is_described() -> None:
+    text = (ROOT / "docs/aws-architecture.md").read_text(encoding="utf-8")
+    for path in (ROOT / "cloudformation").glob("*.yaml"):
+        assert f"`{path.name}`" in text, path.name
