@@ -13,7 +13,7 @@ import importlib.util
 import logging
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ import pluggy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atelier.contract import CONTRACT_VERSION
+from atelier.contract.control import ControlUnit, Preprocessing
 from atelier.contract.models import Catalogue
 from atelier.contract.parts import NetworkUse
 
@@ -59,6 +60,14 @@ class TagMeaning(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+class ControlMeaning(NamedTuple):
+    """What a member asks ControlNets for: the units in use, and fields that change nothing."""
+
+    units: tuple[ControlUnit, ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
+    """(field, reason)."""
+
+
 class SchemaHooks:
     """Hooks of an extension's `schema` and `ui` side: they see requests, never weights."""
 
@@ -84,6 +93,21 @@ class SchemaHooks:
         """
         raise AssertionError("a specification is never called")
 
+    @hookspec(firstresult=True)
+    def lift(self, title: str, member: Any, keep: Callable[[str], str]) -> Any:
+        """The unchecked member `title` (in lower case) with each picture in it replaced by what `keep` makes
+        of its text: it stores the picture and returns its id. None if the member is not this extension's.
+        Raises ValueError with a sentence.
+        """
+        raise AssertionError("a specification is never called")
+
+    @hookspec(firstresult=True)
+    def control(self, title: str, member: BaseModel, catalogue: Catalogue) -> ControlMeaning | None:
+        """The ControlNet units that the checked member `title` (in lower case) stands for; None if it is not
+        this extension's. Raises UnknownName for a model that is not there, InvalidRequest.
+        """
+        raise AssertionError("a specification is never called")
+
     @hookspec
     def infotext(self, part: BaseModel, index: int) -> dict[str, Any]:
         """Entries this extension adds to the infotext of picture `index`, in order."""
@@ -102,6 +126,13 @@ class WorkerHooks:
     def bind(self, use: NetworkUse, path: Path) -> Any:
         """What is bound to a slot's modules for a network that a part uses, read from its file: one of the
         engine's networks. None if it is not this extension's.
+        """
+        raise AssertionError("a specification is never called")
+
+    @hookspec(firstresult=True)
+    def annotator(self, how: Preprocessing, path: Path | None) -> Any:
+        """What draws the maps of a preprocessor: one of the engine's annotators. `path`: the file of its
+        network, None where it needs none. None if it is not this extension's.
         """
         raise AssertionError("a specification is never called")
 

@@ -32,6 +32,7 @@ _ARTICLES = {
     ModelKind.LORA: "a LoRA or one of its relatives",
     ModelKind.EMBEDDING: "a textual inversion", ModelKind.HYPERNETWORK: "a hypernetwork",
     ModelKind.CONTROLNET: "a ControlNet", ModelKind.UPSCALER: "an upscaler",
+    ModelKind.ANNOTATOR: "an annotator",
 }  # fmt: skip
 
 
@@ -90,6 +91,11 @@ def _is_upscaler(header: Header) -> bool:
     return any(_UPSCALER.match(name) for name in header.tensors)
 
 
+def _is_annotator(header: Header) -> bool:
+    """Published edge detectors (HED) have these names."""
+    return "block1.convs.0.weight" in header.tensors and "block1.projection.weight" in header.tensors
+
+
 def _one_table(header: Header) -> bool:
     """One tensor of vectors, under whatever name: how the library stores a textual inversion."""
     return len(header.tensors) == 1 and all(1 <= len(each.shape) <= 2 for each in header.tensors.values())
@@ -97,6 +103,7 @@ def _one_table(header: Header) -> bool:
 
 _SIGNS: tuple[tuple[ModelKind, Callable[[Header], bool]], ...] = (
     (ModelKind.CONTROLNET, _is_control),
+    (ModelKind.ANNOTATOR, _is_annotator),
     (ModelKind.CHECKPOINT, _is_checkpoint),
     (ModelKind.LORA, _is_network),
     (ModelKind.EMBEDDING, _is_embedding),

@@ -18,17 +18,19 @@ from starlette.middleware import Middleware
 from atelier import logs
 from atelier.contract.errors import StorageFailed
 from atelier.processes import exit_with_parent
-from portal.api import errors, files, health, metrics
+from portal.api import controlnet, errors, files, health, metrics
 from portal.api.gate import Gate
 from portal.api.gateway import inference
-from portal.api.schema import describe
+from portal.api.schema import PEERS, describe
 from portal.api.sdapi import clicks, lists, model_lists, networks, options, png_info, progress, txt2img
 from portal.api.sdapi.errors import as_peer
 from portal.api.security import undeclared
 from portal.api.v1 import (
     access,
+    assets,
     audit,
     auth,
+    controlnet_preview,
     dead_letters,
     endpoints,
     imports,
@@ -95,6 +97,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sharing.router,
     endpoints.router,
     files.router,
+    assets.router,
     infotext.router,
     txt2img.router,
     lists.router,
@@ -105,6 +108,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     clicks.router,
     png_info.router,
     inference.router,
+    controlnet.router,
+    controlnet_preview.router,
 )
 """Every router of the portal; a route that is in none of them does not exist."""
 
@@ -113,7 +118,7 @@ DATABASE_SECONDS = 60.0
 GRACE_SECONDS = 5
 """How long streams and downloads may go on after SIGTERM."""
 
-SHAPES: Mapping[str, errors.Shape] = {"/portal": as_page, "/docs": as_page, "/sdapi": as_peer}
+SHAPES: Mapping[str, errors.Shape] = {"/portal": as_page, "/docs": as_page} | dict.fromkeys(PEERS, as_peer)
 """How families of routes write errors, by prefix; the others as /api/v1 does."""
 
 

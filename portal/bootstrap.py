@@ -33,6 +33,7 @@ from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
 from portal.services.dead_letters import DeadLetters
 from portal.services.departures import Departures
+from portal.services.detections import Detections
 from portal.services.dispatch import Dispatcher
 from portal.services.dispatch_loop import DispatchLoop, Leadership
 from portal.services.dispatch_watch import Watcher
@@ -43,6 +44,7 @@ from portal.services.health import Health
 from portal.services.identity import Identity
 from portal.services.import_work import ImportLimits, ImportWork
 from portal.services.imports import ImportRules, Imports
+from portal.services.inputs import Inputs
 from portal.services.intake import Intake
 from portal.services.invitations import Invitations
 from portal.services.job_details import JobDetails
@@ -114,8 +116,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
     identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
     fleet, inbox = _fleet(settings, given, secrets)
     tasks = given.tasks or LocalTasks(store, settings.store, settings.data_dir, log_level=settings.log_level)
-    changes = Changes()
-    departures = Departures(database, store, identity, clock, changes)
+    departures = Departures(database, store, identity, clock, changes := Changes())
     work = build_work(
         settings,
         database,
@@ -153,6 +154,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
         own_settings=OwnSettings(levels),
         setting_levels=levels,
         work=work,
+        detections=Detections(database, store, tasks, Inputs(store)),
         metrics=_metrics(database, work),
         costs=CostBook(database, clock),
         health=health,
@@ -208,7 +210,7 @@ def build_work(
         [*chores, answers.deliver, orphans.round, importing.imports],
         measures,
     )
-    acceptance = Acceptance(database, clock, changes, imports.quotas, limits)
+    acceptance = Acceptance(database, clock, changes, imports.quotas, limits, keep=Inputs(store).keep)
     return Work(
         models=models,
         desk=desk,

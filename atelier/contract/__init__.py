@@ -1,6 +1,6 @@
 """The wire between browser, portal and workers. Everything here is frozen data and pure functions."""
 
-CONTRACT_VERSION = "1.1"
+CONTRACT_VERSION = "1.2"
 """Major.minor of the wire between portal, workers and extensions: the major number must be equal on both
 sides.
 """

@@ -92,6 +92,8 @@ class PictureView(Frozen):
     complete: bool = True
     grid: bool = False
     """A grid of the job's pictures; grids come first."""
+    control_map: bool = False
+    """What a ControlNet's preprocessor made of its picture; maps come last."""
     shown: bool = True
     """False for pictures kept beside a grid that stands for them (an X/Y/Z plot without its sub images)."""
 

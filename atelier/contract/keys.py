@@ -90,6 +90,11 @@ def job_failure(job: str) -> str:
     return f"jobs/{_checked(job)}/failure.json"
 
 
+def control_map(job: str, part: str, number: int, index: int) -> str:
+    """Map number `index` that an attempt made of a ControlNet's picture."""
+    return attempt(job, part, number) + f"map-{index:d}.png"
+
+
 def result(job: str, part: str, number: int) -> str:
     """PartResult, written last: its presence means that everything it names is there."""
     return attempt(job, part, number) + "result.json"

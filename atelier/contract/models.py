@@ -17,6 +17,8 @@ class ModelKind(StrEnum):
     HYPERNETWORK = "hypernetwork"
     CONTROLNET = "controlnet"
     UPSCALER = "upscaler"
+    ANNOTATOR = "annotator"
+    """A network that draws a ControlNet's map of a picture (its edges, say)."""
 
 
 class ModelRef(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from atelier.contract import CONTRACT_VERSION, canonical
+from atelier.contract.control import ControlUnit
 from atelier.contract.models import ModelRef
 
 
@@ -190,6 +191,8 @@ class ResolvedPart(Frozen):
     """Textual inversions the prompts name, in the order of their use."""
     networks: tuple[NetworkUse, ...] = ()
     """LoRA, their relatives and hypernetworks, in the order in which the prompt names them."""
+    control: tuple[ControlUnit, ...] = ()
+    """The ControlNet units in use."""
     settings: EngineSettings = EngineSettings()
     format: PictureFormat = PictureFormat()
     whole_numbers: bool = False
@@ -210,7 +213,8 @@ class ResolvedPart(Frozen):
         passes = [self, *(each for each in (self.refiner, self.hires) if each is not None)]
         files = [file for each in passes for file in (each.checkpoint, each.vae)]
         used = [*self.networks, *(self.hires.networks if self.hires else ())]
-        found = [*files, *self.embeddings, *(use.model for use in used)]
+        units = [file for unit in self.control for file in (unit.model, unit.preprocessing.annotator)]
+        found = [*files, *self.embeddings, *(use.model for use in used), *units]
         return tuple(dict.fromkeys(file for file in found if file is not None))
 
     def recipe(self) -> str:
@@ -250,6 +254,17 @@ class PictureResult(Frozen):
     """False when it was stopped before its last step."""
 
 
+class MapResult(Frozen):
+    """What a ControlNet's preprocessor made of its picture, stored by an attempt, for the unit `unit`."""
+
+    unit: int
+    key: str
+    sha256: str
+    size: int
+    width: int
+    height: int
+
+
 class PartResult(Frozen):
     """result.json of an attempt, written last."""
 
@@ -257,6 +272,7 @@ class PartResult(Frozen):
     part: str
     attempt: int
     pictures: tuple[PictureResult, ...]
+    maps: tuple[MapResult, ...] = ()
     stopped: bool = False
     cancelled: bool = False
     warnings: tuple[str, ...] = ()

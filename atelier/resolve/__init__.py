@@ -89,15 +89,31 @@ def resolve_txt2img(
             cells.append(each(allowed, catalogue, draw=draw, answering=answering))
         except AtelierError as error:
             raise _placed(error, cell) from error
+    parts = tuple(part for cell in cells for part in cell.parts)
     return Resolution(
         payload=asked,
-        parts=tuple(part for cell in cells for part in cell.parts),
+        parts=_maps_once(parts, scripted=bool(request.script_name)),
         warnings=tuple(dict.fromkeys([*expansion.warnings, *(w for cell in cells for w in cell.warnings)])),
         ignored=tuple(dict.fromkeys([*left_out, *_ignored(cells, expansion.arrangement)])),
         style_names=tuple(dict.fromkeys(name for cell in cells for name in cell.style_names)),
         arrangement=expansion.arrangement,
         dispatch=_dispatch(expansion.order, [len(cell.parts) for cell in cells]),
     )
+
+
+def _maps_once(parts: tuple[ResolvedPart, ...], *, scripted: bool) -> tuple[ResolvedPart, ...]:
+    """The parts, of which the first alone shows what ControlNets' preprocessors made: it is the same for all
+    of them. A script's pictures come without, as in the peer.
+    """
+    return tuple(
+        _without_maps(part) if part.control and (scripted or number) else part
+        for number, part in enumerate(parts)
+    )
+
+
+def _without_maps(part: ResolvedPart) -> ResolvedPart:
+    units = tuple(unit.model_copy(update={"shows_map": False}) for unit in part.control)
+    return part.model_copy(update={"control": units})
 
 
 def _ignored(cells: Sequence[Resolved], arrangement: Arrangement) -> list[Ignored]:

@@ -5,13 +5,14 @@ and put into the prompt as the tags they stand for, so that they travel, are sho
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from atelier import extension
+from atelier.contract.control import ControlUnit
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.generation import Txt2ImgPayload
 from atelier.contract.models import Catalogue
@@ -30,6 +31,8 @@ class Applied:
     request: Txt2ImgPayload
     understood: frozenset[str] = frozenset()
     ignored: tuple[Ignored, ...] = ()
+    control: tuple[ControlUnit, ...] = ()
+    """The ControlNet units that they stand for."""
 
 
 def applied(request: Txt2ImgPayload, catalogue: Catalogue, hooks: Hooks | None = None) -> Applied:
@@ -43,24 +46,55 @@ def applied(request: Txt2ImgPayload, catalogue: Catalogue, hooks: Hooks | None =
     named = {
         title: models[title.lower()] for title in request.alwayson_scripts or {} if title.lower() in models
     }
-    names = frozenset(models)
-    if request.disable_extra_networks:
-        reason = "disable_extra_networks leaves the networks out"
-        return Applied(request, names, tuple(Ignored(f"alwayson_scripts.{each}", reason) for each in named))
     said: list[str] = []
+    units: list[ControlUnit] = []
+    ignored: list[Ignored] = []
     for title, model in named.items():
         member = _checked(title, (request.alwayson_scripts or {})[title], model)
+        how = {"title": title.lower(), "member": member, "catalogue": catalogue}
         try:
-            answers = hooks.hook.resolve(title=title.lower(), member=member, catalogue=catalogue)
+            meaning = hooks.hook.control(**how)
+            if meaning is not None:
+                units += meaning.units
+                ignored += [Ignored(*each) for each in meaning.ignored]
+            elif request.disable_extra_networks:
+                reason = "disable_extra_networks leaves the networks out"
+                ignored.append(Ignored(f"alwayson_scripts.{title}", reason))
+            else:
+                said += [tag for tags in hooks.hook.resolve(**how) for tag in tags or ()]
         except ValueError as error:
             raise InvalidRequest(f"The field 'alwayson_scripts.{title}' cannot be used: {error}") from error
-        said += [tag for tags in answers for tag in tags or ()]
+    return Applied(_with_tags(request, said), frozenset(models), tuple(ignored), tuple(units))
+
+
+def _with_tags(request: Txt2ImgPayload, said: list[str]) -> Txt2ImgPayload:
+    """The request with tags behind its prompts."""
     if not said:
-        return Applied(request, names)
+        return request
     prompts = {"prompt": " ".join([request.prompt or "", *said]).lstrip()}
     if request.hr_prompt:
         prompts["hr_prompt"] = " ".join([request.hr_prompt, *said])
-    return Applied(request.model_copy(update=prompts), names)
+    return request.model_copy(update=prompts)
+
+
+def lifted(
+    payload: Mapping[str, Any], keep: Callable[[str], str], hooks: Hooks | None = None
+) -> dict[str, Any]:
+    """An unchecked request with the pictures in its extensions' members stored by `keep`, which gives their
+    ids: none of them travels any further. Raises InvalidRequest.
+    """
+    scripts = payload.get("alwayson_scripts")
+    if not isinstance(scripts, Mapping):
+        return dict(payload)
+    hooks, found = hooks or extension.installed("schema"), dict(scripts)
+    for title, member in scripts.items():
+        try:
+            changed = hooks.hook.lift(title=str(title).lower(), member=member, keep=keep)
+        except ValueError as error:
+            raise InvalidRequest(f"The field 'alwayson_scripts.{title}' cannot be used: {error}.") from error
+        if changed is not None:
+            found[title] = changed
+    return {**payload, "alwayson_scripts": found}
 
 
 def understood(hooks: Hooks) -> dict[str, type[BaseModel]]:

@@ -28,6 +28,8 @@ _CHURN = {
     "Sigma tmax": "s_tmax",
     "Sigma noise": "s_noise",
 }
+_BEFORE_HIRES = "ControlNet "
+"""How entries begin that stand before those of the second pass, as in the peer."""
 _SWITCHES = {"Lora hashes": "lora_add_hashes_to_infotext"}
 OMISSIONS = {
     "add_model_hash_to_info": ("Model hash",),
@@ -59,11 +61,11 @@ def extra_params(
     engine, second, refined = part.settings, part.hires, part.refiner
     sampler, _ = find_sampler(part.sampler)
     samplers = (sampler, *((find_sampler(second.sampler)[0],) if second else ()))
-    extra: dict[str, Any] = {}
+    theirs = _of_extensions(part, effective, hooks or extension.installed("schema"))
+    extra = {key: value for key, value in theirs.items() if key.startswith(_BEFORE_HIRES)}
     if second is not None:
         extra |= _of_hires(request, effective, sampler, second)
-    for entries in reversed((hooks or extension.installed("schema")).hook.infotext(part=part, index=0)):
-        extra |= {key: value for key, value in entries.items() if _said(key, effective)}
+    extra |= theirs
     if embeddings and effective.get("textual_inversion_add_hashes_to_infotext") is not False:
         extra["TI hashes"] = ", ".join(f"{each.name}: {each.sha256[:12]}" for each in embeddings)
     if engine.emphasis != "Original" and any(mark in part.prompt + part.negative_prompt for mark in "(["):
@@ -77,6 +79,12 @@ def extra_params(
         extra |= _of_sampler(each, request, engine)
     extra |= _of_guidance(engine, refined, hires=second is not None)
     return extra | _of_padding(said, engine)
+
+
+def _of_extensions(part: ResolvedPart, effective: Mapping[str, Any], hooks: Hooks) -> dict[str, Any]:
+    """What the extensions say, as far as the options let it stand."""
+    answers = reversed(hooks.hook.infotext(part=part, index=0))
+    return {key: value for entries in answers for key, value in entries.items() if _said(key, effective)}
 
 
 def _said(key: str, effective: Mapping[str, Any]) -> bool:

@@ -76,6 +76,7 @@ def resolved(
         "hires": second,
         "refiner": refined,
         "networks": first_tags.networks,
+        "control": spoken_for.control,
         "format": picture_format(effective),
         "whole_numbers": not answering,
         "infotext_omits": omitted(effective),

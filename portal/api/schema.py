@@ -20,8 +20,8 @@ from portal.api.security import guard_of
 Json = dict[str, Any]
 
 JSON = "application/json"
-PEER = "/sdapi"
-"""Routes below it write errors as the peer does."""
+PEERS = ("/sdapi", "/controlnet")
+"""Routes below them write errors as the peer does."""
 COMPONENTS = "#/components/schemas/"
 REASONS: dict[int, str] = {
     400: "The body cannot be read.",
@@ -171,7 +171,7 @@ def _refusals(operation: Json, route: APIRoute) -> Iterator[int]:
 
 def _as_error(status: int, path: str, permission: str | None) -> Json:
     schema: Json = {"$ref": f"{COMPONENTS}Failure"}
-    if path.startswith(PEER):
+    if path.startswith(PEERS):
         schema = {"anyOf": [{"$ref": f"{COMPONENTS}{each}"} for each in ("PeerFailure", "PeerFields")]}
     reason = REASONS[status]
     if status == 403 and permission:

@@ -286,6 +286,10 @@ class Attempt(Base):
     """Whether its endpoint had nothing else, and got nothing else, as long as it was open."""
 
 
+MAPS_FROM = 1_000_000
+"""Index of a job's first map of a ControlNet: behind all its pictures."""
+
+
 class Picture(Base):
     """A visible picture. Its row appears in the transaction that makes the part final: there is never half
     a result.
@@ -302,7 +306,7 @@ class Picture(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     part_id: Mapped[str] = mapped_column(ForeignKey("parts.id"), index=True)
     index: Mapped[int] = mapped_column(Integer)
-    """Position in the job; a grid's is negative, so that grids come first."""
+    """Position in the job; a grid's is negative, so that grids come first, a map's from MAPS_FROM on."""
     key: Mapped[str] = mapped_column(String(300))
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
@@ -22,6 +23,7 @@ from atelier.contract.jobs import JobRequest, JobState, PartState
 from atelier.contract.parts import Task
 from atelier.ownoptions import AUTOMATIC, ENDPOINT, OWN
 from atelier.resolve import Resolution, parse_payload, resolve_txt2img
+from atelier.resolve.members import lifted
 from atelier.seeds import draw_seed
 from portal.db.base import Database, new_id
 from portal.db.identity import User
@@ -72,6 +74,7 @@ class Acceptance:
         quotas: Quotas,
         limits: Limits | None = None,
         draw: Callable[[], int] = draw_seed,
+        keep: Callable[[Caller, str], str] | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -79,6 +82,7 @@ class Acceptance:
         self._quotas = quotas
         self._limits = limits or Limits()
         self._draw = draw
+        self._keep = keep or no_inputs
         self._counted = itertools.count(1)
         self.accepted = 0
         """Jobs accepted since this process started."""
@@ -108,6 +112,8 @@ class Acceptance:
             if known is not None:
                 return known
             self.leave_room(session, caller.user_id)
+        request = self._lifted(caller, request)
+        with self._database.reading() as session:
             ready = self._resolve(session, caller.user_id, request, answering or wish is not None, wish)
         try:
             with self._database.session() as session:
@@ -132,6 +138,11 @@ class Acceptance:
         log.info("job accepted", extra={"job_id": job_id, "parts": parts})
         self._changes.notify(WORK)
         return job_id
+
+    def _lifted(self, caller: Caller, request: JobRequest) -> JobRequest:
+        """The request with its pictures stored, and their ids in their place: rows and messages hold none."""
+        payload = lifted(request.txt2img_payload, partial(self._keep, caller))
+        return request.model_copy(update={"txt2img_payload": payload})
 
     def _known(self, session: Session, caller: Caller, key: str | None, body_hash: str) -> str | None:
         if key is None:
@@ -256,6 +267,11 @@ class Acceptance:
                 f"{whose}. Wait for one to end, or cancel one, then send this again.",
                 detail={"retry_after": 10},
             )
+
+
+def no_inputs(_caller: Caller, _text: str) -> str:
+    """Where there is no store for pictures."""
+    raise ValueError("pictures are not taken here")
 
 
 def _pictures(ready: Ready) -> int:

@@ -31,10 +31,10 @@ from atelier.contract.errors import (
     from_body,
 )
 from atelier.contract.jobs import PartState
-from atelier.contract.parts import PartResult, PictureResult
+from atelier.contract.parts import MapResult, PartResult, PictureResult
 from atelier.storage.base import BlobStore
 from portal.db.base import Database, new_id
-from portal.db.work import Attempt, Job, Part, Picture
+from portal.db.work import MAPS_FROM, Attempt, Job, Part, Picture
 from portal.domain import retry
 from portal.domain.states import PartEvent, after, job_state
 from portal.services.changes import WORK, Changes
@@ -191,6 +191,8 @@ class Completions:
             both = list(dict.fromkeys([*told.get("warnings", []), *warnings]))
             job.info = {**job.info, "atelier": {**told, "warnings": both}}
         session.add_all(_picture(part, each, now) for each in result.pictures)
+        maps = enumerate(result.maps, start=MAPS_FROM + part.first_index)
+        session.add_all(_map(part, index, each, now) for index, each in maps)
 
     def _after_failure(
         self, session: Session, part: Part, attempt: Attempt, error: AtelierError, now: float
@@ -272,8 +274,13 @@ def _check(result: PartResult, job: str, part: str, attempt: int) -> None:
     prefix = keys.attempt(job, part, attempt)
     if (result.job, result.part, result.attempt) != (job, part, attempt):
         raise ValueError("the result is of another attempt")
-    if any(not picture.key.startswith(prefix) for picture in result.pictures):
+    if not all(key.startswith(prefix) for key in _stored(result)):
         raise ValueError("the result names a picture outside its attempt")
+
+
+def _stored(result: PartResult) -> list[str]:
+    """The keys of everything an attempt made."""
+    return [*(each.key for each in result.pictures), *(each.key for each in result.maps)]
 
 
 def _picture(part: Part, made: PictureResult, now: float) -> Picture:
@@ -293,6 +300,27 @@ def _picture(part: Part, made: PictureResult, now: float) -> Picture:
         infotext=made.infotext,
         recipe_hash=made.recipe_hash,
         complete=made.complete,
+        created=now,
+    )
+
+
+def _map(part: Part, index: int, made: MapResult, now: float) -> Picture:
+    return Picture(
+        id=new_id(),
+        owner_id=part.owner_id,
+        job_id=part.job_id,
+        part_id=part.id,
+        index=index,
+        key=made.key,
+        sha256=made.sha256,
+        size=made.size,
+        width=made.width,
+        height=made.height,
+        seed="0",
+        subseed="0",
+        infotext="",
+        recipe_hash=part.recipe_hash,
+        complete=True,
         created=now,
     )
 

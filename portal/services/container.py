@@ -13,6 +13,7 @@ from portal.services.checkup import Checkup
 from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
 from portal.services.departures import Departures
+from portal.services.detections import Detections
 from portal.services.health import Health
 from portal.services.identity import Identity
 from portal.services.invitations import Invitations
@@ -59,6 +60,7 @@ class Services:
     own_settings: OwnSettings
     setting_levels: SettingLevels
     work: Work
+    detections: Detections
     metrics: Metrics
     costs: CostBook
     health: Health

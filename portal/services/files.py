@@ -9,7 +9,7 @@ from atelier.contract.errors import NotFound
 from atelier.picturefile import MEDIA_TYPES
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
-from portal.db.work import Job, Picture
+from portal.db.work import MAPS_FROM, Job, Picture
 from portal.services.callers import Caller
 from portal.services.sharing import sees
 
@@ -46,8 +46,7 @@ class Files:
             if row is None or not sees(session, caller.user_id, session.get_one(Job, row.job_id)):
                 raise NotFound("There is no such picture.")
             extension = row.key.rsplit(".", 1)[-1]
-            stem = f"{row.index:05d}-{row.seed}" if row.index >= 0 else _grid_name(row.key)
-            name = f"{stem}.{extension}"
+            name = f"{_stem(row)}.{extension}"
             media = MEDIA_TYPES.get(extension, "application/octet-stream")
             own = row.owner_id == caller.user_id
             return StoredFile(row.size, row.sha256, name, media, own), row.key
@@ -63,6 +62,12 @@ class Files:
     def open(self, key: str) -> BinaryIO:
         """The stored bytes of a key that `describe` gave."""
         return self._store.open(key)
+
+
+def _stem(row: Picture) -> str:
+    if row.index >= MAPS_FROM:
+        return f"control-map-{row.index - MAPS_FROM:04d}"
+    return f"{row.index:05d}-{row.seed}" if row.index >= 0 else _grid_name(row.key)
 
 
 def _grid_name(key: str) -> str:

@@ -24,7 +24,7 @@ from atelier.grid import opened
 from atelier.gridfile import GridFile
 from atelier.storage.base import BlobStore
 from portal.db.base import Database, new_id
-from portal.db.work import Job, Part, Picture
+from portal.db.work import MAPS_FROM, Job, Part, Picture
 from portal.services.changes import Changes
 from portal.services.ports import Clock
 
@@ -103,7 +103,8 @@ class Grids:
             parts = session.scalars(
                 select(Part).where(Part.job_id == job_id).order_by(Part.first_index)
             ).all()
-            rows = session.scalars(select(Picture).where(Picture.job_id == job_id, Picture.index >= 0)).all()
+            alone = Picture.index.between(0, MAPS_FROM - 1)
+            rows = session.scalars(select(Picture).where(Picture.job_id == job_id, alone)).all()
             return _Due(
                 Arrangement.model_validate(job.arrangement),
                 tuple(ResolvedPart.model_validate(part.resolved) for part in parts),

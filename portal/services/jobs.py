@@ -16,7 +16,7 @@ from atelier.contract.timeline import PHASES
 from atelier.storage.base import BlobStore
 from portal.db.base import Database
 from portal.db.identity import User
-from portal.db.work import Job, Part, Picture
+from portal.db.work import MAPS_FROM, Job, Part, Picture
 from portal.domain.sharing import Visibility
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services.callers import Caller
@@ -202,7 +202,9 @@ class Jobs:
             model=job.model,
             priority=job.priority,
             queue_position=position,
-            progress=_progress(job.id, state, parts, seen, now, sum(row.index >= 0 for row in rows)),
+            progress=_progress(
+                job.id, state, parts, seen, now, sum(0 <= row.index < MAPS_FROM for row in rows)
+            ),
             pictures=tuple(_picture_view(row, job) for row in rows) if pictures_too else (),
             info=_info(job, rows) if pictures_too else {},
             error=job.error,
@@ -321,7 +323,7 @@ def _info(job: Job, rows: Sequence[Picture]) -> dict[str, Any]:
     first one.
     """
     front = {"index_of_first_image": int(any(row.index < 0 for row in rows))}
-    return {**job.info, **front, "infotexts": [row.infotext for row in rows]}
+    return {**job.info, **front, "infotexts": [row.infotext for row in rows if row.index < MAPS_FROM]}
 
 
 def _picture_view(row: Picture, job: Job) -> PictureView:
@@ -337,6 +339,7 @@ def _picture_view(row: Picture, job: Job) -> PictureView:
         infotext=row.infotext,
         complete=row.complete,
         grid=row.index < 0,
+        control_map=row.index >= MAPS_FROM,
         shown=row.index < 0 or job.arrangement.get("lone_pictures", True),
     )
 

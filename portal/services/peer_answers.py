@@ -34,7 +34,8 @@ def failure(view: JobView) -> AtelierError | None:
 
 def _infotexts(view: JobView) -> list[str]:
     """Those of the images, in their order, then those of pictures that are kept but not shown, as the peer
-    has it.
+    has it; maps of ControlNets have none.
     """
-    shown = [picture.infotext for picture in view.pictures if picture.shown]
-    return shown + [picture.infotext for picture in view.pictures if not picture.shown]
+    told = [picture for picture in view.pictures if not picture.control_map]
+    shown = [picture.infotext for picture in told if picture.shown]
+    return shown + [picture.infotext for picture in told if not picture.shown]

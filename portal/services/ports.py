@@ -267,6 +267,8 @@ class TaskAction(StrEnum):
     """The hashes of a file."""
     IMPORT = "import"
     """A model from the Hub, a web address or another bucket into the store."""
+    DETECT = "detect"
+    """The map a preprocessor makes of a picture; the source is the key of a document that says how."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from atelier.contract.errors import InvalidRequest, NotFound, QuotaExceeded
 from portal.db.base import Database
 from portal.db.identity import User
 from portal.db.rights import Quota as QuotaRow
-from portal.db.work import Attempt, Job, Model, Part, Picture
+from portal.db.work import MAPS_FROM, Attempt, Job, Model, Part, Picture
 from portal.domain.access import EVERYBODY, SubjectKind
 from portal.domain.quotas import DAY, NAMES, Quota, Usage, effective, exceeded, midnight
 from portal.domain.states import UNFINISHED_JOBS, UNFINISHED_PARTS
@@ -134,7 +134,9 @@ class Quotas:
             return session.scalar(select(what).where(*conditions)) or 0  # type: ignore[call-overload]
 
         mine = Picture.owner_id == user_id
-        made = count(func.count(Picture.id), mine, Picture.created >= today, Picture.index >= 0)
+        made = count(
+            func.count(Picture.id), mine, Picture.created >= today, Picture.index.between(0, MAPS_FROM - 1)
+        )
         to_come = count(func.sum(Part.pictures), Part.owner_id == user_id, Part.state.in_(UNFINISHED_PARTS))
         worked = count(func.sum(Attempt.worked), Attempt.owner_id == user_id, Attempt.started >= today)
         jobs = count(func.count(Job.id), Job.owner_id == user_id, Job.state.in_(UNFINISHED_JOBS))

@@ -27,7 +27,7 @@ from tests.live_portal import LivePortal
 
 TOLERANCE = 2
 """Of 255: what the peer itself differs by between two runs."""
-NOT_YET = re.compile(r"cn-.*|restore-faces")
+NOT_YET = re.compile(r"restore-faces")
 """Recorded requests this version does not serve completely; every other one has to be covered."""
 FIELDS = (
     "all_prompts",
@@ -108,6 +108,8 @@ def studio(live: LivePortal, golden: Path, tmp_path: Path) -> LivePortal:
     for name in ("lora_a", "locon_b", "loha_c", "lokr_d", "dora_e"):
         path = golden / "models" / f"{name}.safetensors"
         register(audit.SYSTEM, ModelFile(path, ModelKind.LORA, link=True))
+    control = golden / "models" / "control_tiny_canny.safetensors"
+    register(audit.SYSTEM, ModelFile(control, ModelKind.CONTROLNET, link=True))
     register(audit.SYSTEM, ModelFile(golden / "models" / "tiny-hn.pt", ModelKind.HYPERNETWORK))
     for name in ("tiny-ti.pt", "tiny-ti2.safetensors"):
         register(audit.SYSTEM, ModelFile(golden / "models" / name, ModelKind.EMBEDDING))

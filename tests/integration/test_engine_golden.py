@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atelier import infotext, modelcard, modelfile
+from atelier import infotext, inputs, modelcard, modelfile
 from atelier.contract.models import Catalogue, ModelKind, ModelRef
 from atelier.resolve import resolve_txt2img
+from atelier.resolve.members import lifted
 from tests.legacy_files import converted_embedding, converted_hypernetwork
 from workers.engine import Engine, ModelFile
 
@@ -24,6 +25,8 @@ PATIENCE = 120.0
 PICTURES = ["restore-faces"]
 """Where the peer, too, changes nothing of the picture."""
 NETWORKS = ["net-hypernet-1", "net-lora-two", "net-lora-missing", "hires-lora"]
+CONTROL = ["cn-adv", "cn-hires", "cn-pixelperfect", "cn-resize2", "cn-start-end"]
+"""The others are replayed over HTTP; two begin with a picture, which is image-to-image."""
 EMBEDDINGS = ["ti-both-weight", "ti-boundary", "ti-edit", "ti-pt", "ti-upper"]
 
 
@@ -44,8 +47,11 @@ class Recorded:
         given = golden / "models" / "tiny-hn.pt"
         self._files["tiny-hn"] = converted_hypernetwork(given, place)
         models.append(_reference(given, ModelKind.HYPERNETWORK))
+        self._files["control_tiny_canny"] = golden / "models" / "control_tiny_canny.safetensors"
+        models.append(_reference(self._files["control_tiny_canny"], ModelKind.CONTROLNET))
+        self._inputs: dict[str, bytes] = {}
         self.catalogue = Catalogue(models=tuple(models), default_checkpoint="oracle.safetensors")
-        self.engine = Engine(self._open)
+        self.engine = Engine(self._open, open_input=lambda name: self._inputs[name])
 
     def _open(self, ref: ModelRef) -> ModelFile:
         path = self._files[ref.name]
@@ -57,13 +63,25 @@ class Recorded:
         found: dict[str, Any] = json.loads((self._golden / "cases" / f"{name}.json").read_text())
         return found
 
+    def keep(self, text: str) -> str:
+        """Keep an input picture, as a portal would."""
+        name = f"input-{len(self._inputs)}"
+        self._inputs[name] = inputs.decoded(text)
+        return name
+
     def worst(self, name: str) -> int:
         """The largest difference of our picture to the recorded one."""
         case = self.case(name)
-        [part] = resolve_txt2img(case["payload"], self.catalogue, answering=True).parts
-        [ours] = self.engine.submit(part).result(PATIENCE).pictures
-        theirs = np.asarray(Image.open(self._golden / "cases" / case["images"][0]).convert("RGB"))
-        return int(np.abs(ours.pixels.astype(int) - theirs.astype(int)).max())
+        payload = lifted(case["payload"], self.keep)
+        [part] = resolve_txt2img(payload, self.catalogue, answering=True).parts
+        made = self.engine.submit(part).result(PATIENCE)
+        ours = [*(each.pixels for each in made.pictures), *(each.pixels for each in made.maps)]
+        files = [self._golden / "cases" / name for name in case["images"]]
+        theirs = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+        differences = [
+            np.abs(one.astype(int) - other.astype(int)).max() for one, other in zip(ours, theirs, strict=True)
+        ]
+        return int(max(differences))
 
 
 def _reference(path: Path, kind: ModelKind = ModelKind.CHECKPOINT) -> ModelRef:
@@ -112,3 +130,17 @@ def test_networks_by_tag_make_the_peers_picture_and_infotext(recorded: Recorded,
     )
     assert not resolution.ignored
     assert bool(resolution.warnings) == (name == "net-lora-missing")
+
+
+@pytest.mark.parametrize("name", CONTROL)
+def test_a_controlnet_makes_the_peers_picture_map_and_infotext(recorded: Recorded, name: str) -> None:
+    assert recorded.worst(name) <= TOLERANCE
+    case = recorded.case(name)
+    payload = lifted(case["payload"], recorded.keep)
+    resolution = resolve_txt2img(payload, recorded.catalogue, answering=True)
+    [part] = resolution.parts
+    assert (
+        infotext.render(part, 0).partition(", Version")[0]
+        == (case["info"]["infotexts"][0].partition(", Version")[0])
+    )
+    assert not resolution.ignored

@@ -23,10 +23,12 @@ from safetensors.torch import save_file
 
 from atelier.contract.models import ModelKind, ModelRef
 from atelier.storage.filesystem import FilesystemBlobStore
-from tests.integration.worker_process import Worker, error_of, publish, registered, tiny_checkpoint
+from tests.control_files import save_control_of, save_detector
+from tests.integration.worker_process import TINY_UNET, Worker, error_of, publish, registered, tiny_checkpoint
 from tests.lora_files import attentions, lora_file
 from tests.published_requests import BODY, CONTROLNET, LORA_PROMPT, PAYLOAD
 
+SIDES = {"width": 64, "height": 64, "steps": 1}
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 2}
 
 
@@ -45,8 +47,17 @@ def store(place: Path) -> FilesystemBlobStore:
     )
     lora = lora_file(place / "galGadotLora_v10.safetensors", attentions(place / "tiny.safetensors"), 4)
     adapter = registered(made, lora, ModelKind.LORA)
-    publish(made, named, an_embedding(made, place / "easynegative.safetensors"), adapter)
+    others = (an_embedding(made, place / "easynegative.safetensors"), adapter, *control_models(made, place))
+    publish(made, named, *others)
     return made
+
+
+def control_models(store: FilesystemBlobStore, place: Path) -> list[ModelRef]:
+    """A narrow ControlNet for the checkpoint and a narrow edge detector, under the published names."""
+    path = save_control_of(TINY_UNET, place / "control_v11p_sd15_scribble.safetensors")
+    control = registered(store, path, ModelKind.CONTROLNET).model_copy(update={"legacy_hash": "d4ba51ff"})
+    detector = registered(store, save_detector(place / "ControlNetHED.safetensors"), ModelKind.ANNOTATOR)
+    return [control, detector]
 
 
 def an_embedding(store: FilesystemBlobStore, path: Path) -> ModelRef:
@@ -218,7 +229,7 @@ def test_the_published_body_works_as_written_and_names_what_had_no_effect(worker
 def test_the_lora_of_the_published_prompt_is_the_registered_one_and_controlnet_does_not_fail(
     worker: Worker,
 ) -> None:
-    small = {"alwayson_scripts": CONTROLNET, "width": 64, "height": 64, "steps": 2, "seed": 1}
+    small = {"alwayson_scripts": controlled(), "width": 64, "height": 64, "steps": 2, "seed": 1}
     made = []
     for prompt in (LORA_PROMPT, LORA_PROMPT.replace("<lora:galGadotLora_v10:0.8>", "")):
         answer = worker.invoke({**BODY, "txt2img_payload": {**PAYLOAD, **small, "prompt": prompt}})
@@ -228,9 +239,71 @@ def test_the_lora_of_the_published_prompt_is_the_registered_one_and_controlnet_d
         named = "<lora:" in prompt
         assert ('Lora hashes: "galGadotLora_v10: ' in info["infotexts"][0]) == named
         assert not any("galGadotLora_v10" in warning for warning in info["atelier"]["warnings"])
-        assert "alwayson_scripts.controlnet" in [each["field"] for each in info["atelier"]["ignored"]]
+        assert not any("controlnet" in each["field"] for each in info["atelier"]["ignored"])
         made.append(Image.open(io.BytesIO(base64.b64decode(answer.json()["images"][0]))))
     assert far(made[0], made[1]) > 0.5
+
+
+def controlled(**changes: Any) -> dict[str, Any]:
+    """The published unit with a picture: a gradient with a dark square in it."""
+    rows, columns = numpy.mgrid[0:64, 0:64]
+    pixels = numpy.stack([rows * 4, columns * 4, rows + columns], axis=2).astype(numpy.uint8)
+    pixels[20:44, 20:44] = 0
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    unit = CONTROLNET["controlnet"]["args"][0] | {"image": base64.b64encode(out.getvalue()).decode()}
+    return {"controlnet": {"args": [unit | changes]}}
+
+
+def test_the_published_controlnet_unit_gives_a_controlled_picture_and_its_map(worker: Worker) -> None:
+    plain = {"width": 64, "height": 64, "steps": 4, "seed": 1}
+    answers = [
+        worker.invoke({**BODY, "txt2img_payload": {**PAYLOAD, **plain, "alwayson_scripts": scripts}})
+        for scripts in ({}, controlled(), controlled(weight=0.0), controlled(low_vram=True))
+    ]
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+    images = [
+        [Image.open(io.BytesIO(base64.b64decode(each))) for each in one.json()["images"]] for one in answers
+    ]
+    assert [len(each) for each in images] == [1, 2, 2, 2]
+    assert far(images[0][0], images[1][0]) > 1
+    assert far(images[0][0], images[2][0]) < 1
+    assert images[1][1].size == (64, 64)
+    assert set(numpy.unique(numpy.asarray(images[1][1]))) <= {0, 255}
+    info = json.loads(answers[1].json()["info"])
+    assert info["extra_generation_params"]["ControlNet 0"] == (
+        "Module: scribble_hed, Model: control_v11p_sd15_scribble [d4ba51ff], Weight: 0.7, "
+        "Resize Mode: Crop and Resize, Processor Res: 512, Threshold A: 0.5, Threshold B: 0.5, "
+        "Guidance Start: 0.0, Guidance End: 0.7, Pixel Perfect: False, Control Mode: Balanced"
+    )
+    ignored = json.loads(answers[3].json()["info"])["atelier"]["ignored"]
+    assert "alwayson_scripts.controlnet.args.0.low_vram" in [each["field"] for each in ignored]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image": ""}, "has no image"),
+        ({"image": "http://127.0.0.1/x.png"}, "addresses are not fetched"),
+        ({"image": "bm8gcGljdHVyZQ=="}, "cannot be read"),
+        ({"model": "control_v11p_sd15_scrible"}, "Did you mean 'control_v11p_sd15_scribble'"),
+        ({"model": "None"}, "names no model"),
+        ({"module": "openpose"}, "is not run here"),
+        ({"guidance_start": 0.9}, "guidance_start"),
+        ({"weight": 3}, "weight"),
+        ({"resize_mode": "Somehow"}, "resize_mode"),
+        ({"advanced_weighting": [1.0] * 3}, "advanced_weighting"),
+    ],
+)
+def test_a_controlnet_unit_that_cannot_be_is_refused_in_words(
+    worker: Worker, changes: dict[str, Any], words: str
+) -> None:
+    answer = worker.invoke(
+        {**BODY, "txt2img_payload": {**PAYLOAD, **SIDES, "alwayson_scripts": controlled(**changes)}}
+    )
+    assert answer.status_code == 422, answer.text
+    assert words in error_of(answer)["message"], answer.text
 
 
 def test_a_lora_that_is_not_registered_is_told_and_the_picture_made(worker: Worker) -> None:

@@ -44,7 +44,7 @@ TOKEN = "token-of-the-tests-which-is-long-enough"
 ENDPOINT = "local"
 ROOT = Path(__file__).resolve().parents[2]
 
-_UNET = UNetShape(
+TINY_UNET = UNetShape(
     in_channels=4,
     out_channels=4,
     widths=(32, 64, 64, 64),
@@ -65,7 +65,7 @@ def tiny_checkpoint(path: Path, seed: int) -> Path:
     """
     generator = torch.Generator().manual_seed(seed)
     parts = (
-        ("model.diffusion_model.", _UNET, ldm_keys.unet_modules(_UNET)),
+        ("model.diffusion_model.", TINY_UNET, ldm_keys.unet_modules(TINY_UNET)),
         ("first_stage_model.", _VAE, ldm_keys.vae_modules(_VAE)),
         ("cond_stage_model.transformer.text_model.", _TEXT, {}),
     )

@@ -111,6 +111,11 @@ def test_a_field_of_the_peer_that_means_a_picture_changes_nothing_and_is_told(
         assert answer.status_code == 202
         [ignored] = answer.json()["info"]["atelier"]["ignored"]
         assert ignored["field"].split(".")[0] in field
+    enabled = controlnet(address)
+    enabled["alwayson_scripts"]["controlnet"]["args"][0]["enabled"] = True
+    answer = portal.person("ann").post("/api/v1/jobs", json={"txt2img_payload": PAYLOAD | enabled})
+    assert answer.status_code == 422
+    assert "addresses are not fetched" in answer.json()["error"]["message"]
     refused = portal.person("ann").post(
         "/api/v1/jobs", json={"txt2img_payload": PAYLOAD, "init_images": [f"http://{place}/x.png"]}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from itertools import product
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from atelier.contract import keys
@@ -40,6 +42,13 @@ SHARING = ("PUT /api/v1/sharing/{kind}/{object_id}",)
 """What is put on a thing that is there already, and makes none of one's own."""
 
 
+def a_picture() -> bytes:
+    """A small PNG."""
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "PNG")
+    return out.getvalue()
+
+
 class Owned:
     """ann's job with six pictures and their grid, a job of hers that runs, a part that was given up, a key, a
     style and a version of her settings, before a portal; bob has nothing.
@@ -57,6 +66,7 @@ class Owned:
         self.running = running(studio, caller)
         self.sent = self("ann", "POST", "/inference", json={"prompt": "hers"}).json()["job"]
         self.key = self("ann", "POST", "/api/v1/me/keys", json={"name": "mine"}).json()["id"]
+        self.asset = self("ann", "POST", "/api/v1/assets", content=a_picture()).json()["id"]
         self("ann", "PUT", "/api/v1/styles/mine", json={"prompt": "soft"})
         self("ann", "PATCH", "/api/v1/settings/me", json={"values": {"samples_format": "jpg"}})
         view = self("ann", "GET", f"/api/v1/jobs/{self.job}").json()
@@ -73,6 +83,7 @@ class Owned:
             "part_id": [self.letter],
             "picture_id": self.pictures,
             "key_id": [self.key],
+            "asset_id": [self.asset],
             "name:path": ["mine"],
             "version": ["1"],
             "kind": ["job"],

@@ -13,15 +13,17 @@ from typing import NamedTuple
 
 import torch
 
-from workers.engine.blocks import UNet
-from workers.engine.rows import Row
+from workers.engine.blocks import ControlNet, Network
+from workers.engine.rows import Hint, Row
 
 MOST_BYTES = 512 * 2**20
 """Of what is remembered for one slot: over a hundred prompts for SD 1.5, about twenty for SDXL, in half
 precision.
 """
-_SHARES = (0.6, 0.25, 0.15)
-"""Of the bytes: for prompts, for the last batches of prompts as they were put together, for timesteps."""
+_SHARES = (0.55, 0.2, 0.15, 0.1)
+"""Of the bytes: for prompts, for the last batches of prompts as they were put together, for timesteps, for
+ControlNets' pictures.
+"""
 
 
 class _Kept(NamedTuple):
@@ -66,8 +68,9 @@ class Conditions:
         self._empty()
 
     def _empty(self) -> None:
-        prompts, batches, times = (int(self._most * share) for share in _SHARES)
-        self._prompts, self._batches, self._times = Lines(prompts), Lines(batches), Lines(times)
+        self._prompts, self._batches, self._times, self._hints = (
+            Lines(int(self._most * share)) for share in _SHARES
+        )
 
     def of_filling(self, filling: Hashable) -> Conditions:
         """These conditions, emptied where they were made with other weights. `filling` names the weights and
@@ -81,9 +84,9 @@ class Conditions:
     @property
     def size(self) -> int:
         """Bytes remembered."""
-        return self._prompts.size + self._batches.size + self._times.size
+        return sum(each.size for each in (self._prompts, self._batches, self._times, self._hints))
 
-    def keys(self, unet: UNet, rows: Sequence[Row]) -> torch.Tensor:
+    def keys(self, unet: Network, rows: Sequence[Row]) -> torch.Tensor:
         """[N, K] for `unet`: the keys and values of the rows' prompts."""
         contexts = tuple(row.context for row in rows)
         known = self._batches.get(contexts)
@@ -93,21 +96,31 @@ class Conditions:
             self._batches.put(contexts, known)
         return known
 
-    def _of_prompt(self, unet: UNet, row: Row) -> torch.Tensor:
+    def _of_prompt(self, unet: Network, row: Row) -> torch.Tensor:
         line = self._prompts.get(row.context)
         if line is None:
             line = unet.keys(row.context.tensor[None].to(unet.conv_in.weight))[0]
             self._prompts.put(row.context, line)
         return line
 
-    def times(self, unet: UNet, rows: Sequence[Row]) -> torch.Tensor:
+    def hint(self, network: ControlNet, hint: Hint) -> torch.Tensor:
+        """[C, h, w] for a ControlNet: what its picture adds to the first convolution's output."""
+        line = self._hints.get(hint)
+        if line is None:
+            like = network.conv_in.weight
+            shown = hint.picture[None].to(like).contiguous(memory_format=torch.channels_last)
+            line = network.hint(shown)[0]
+            self._hints.put(hint, line)
+        return line
+
+    def times(self, unet: Network, rows: Sequence[Row]) -> torch.Tensor:
         """[N, T] for `unet`: what its residual blocks add for the rows' timesteps, and for what the rows are
         told besides.
         """
         lines = [self._of_time(unet, row) for row in rows]
         return lines[0][None] if len(lines) == 1 else torch.stack(lines)
 
-    def _of_time(self, unet: UNet, row: Row) -> torch.Tensor:
+    def _of_time(self, unet: Network, row: Row) -> torch.Tensor:
         added, weight = row.added, unet.conv_in.weight
         key = (row.timestep, None if added is None else (id(added.pooled), added.numbers))
         line = self._times.get(key)

@@ -14,7 +14,9 @@ import torch
 from atelier.contract.errors import AtelierError, InternalError, WorkReturned
 from atelier.contract.models import ModelRef
 from atelier.contract.parts import NetworkUse, ResolvedPart
-from workers.engine import cuda_graphs, memory, samplers
+from workers.engine import annotators, cuda_graphs, memory, samplers
+from workers.engine.annotators import OpenAnnotator
+from workers.engine.controls import OpenInput, Units, no_inputs
 from workers.engine.executor import Executor
 from workers.engine.handle import EngineResult, PartHandle, PartRun
 from workers.engine.host_cache import HostCache
@@ -32,7 +34,7 @@ from workers.engine.networks.binding import (
     open_any,
 )
 from workers.engine.networks_at_work import NetworksAtWork
-from workers.engine.preparation import MOST_ROWS, rows_of
+from workers.engine.preparation import MOST_ROWS, controlled, rows_of
 from workers.engine.text.encoder import MOST_BYTES
 from workers.engine.turns import Turns
 
@@ -64,7 +66,8 @@ class Engine:
     `open_model` gives the file of a model (and may fetch it first); it is called on reader threads.
     `memory_bytes` bounds weights and working memory; None takes most of what the device has free.
     `slots`: how many checkpoints of one architecture may be on the device at once. `open_network` reads the
-    files of LoRA and hypernetworks. `graphs`: how many kinds of batches may be CUDA graphs.
+    files of LoRA and hypernetworks, `open_annotator` what draws ControlNets' maps; `open_input` gives stored
+    pictures. `graphs`: how many kinds of batches may be CUDA graphs.
     `channels_last`: how weights of convolutions lie; None means channels last on a GPU.
     """
 
@@ -78,6 +81,8 @@ class Engine:
         slots: int = 2,
         turns: Turns | None = None,
         open_network: OpenNetwork = open_any,
+        open_input: OpenInput = no_inputs,
+        open_annotator: OpenAnnotator = annotators.open_any,
         graphs: int = GRAPHS,
         channels_last: bool | None = None,
     ) -> None:
@@ -87,6 +92,7 @@ class Engine:
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._pinned = device.startswith("cuda")
         self._host = HostCache(memory.for_files(device, self._memory))
+        self._units = Units(self._host, open_model, open_input, open_annotator, pinned=self._pinned)
         recorded = cuda_graphs.runner(device, graphs, self._memory // 8)
         prompts = min(MOST_BYTES, self._memory // 32)
         self._networks = NetworksAtWork(
@@ -144,6 +150,7 @@ class Engine:
         try:
             models = self._models(run.part)
             self._check_memory(run.part, models)
+            run.maps = tuple(each for unit in models.controls for each in unit.maps)
         except AtelierError as error:
             run.future.set_exception(error)
         except Exception as error:  # noqa: BLE001  # whoever waits for the future must hear of it
@@ -154,10 +161,10 @@ class Engine:
     def _check_memory(self, part: ResolvedPart, models: PartModels) -> None:
         """OutOfMemory, with the largest size that fits, where a pass of the part does not."""
         itemsize, room = self._dtype.itemsize, self._memory // 2
-        rows = rows_of(part.prompt, MOST_ROWS)
+        rows = rows_of(part.prompt, MOST_ROWS) + controlled(part)
         models.base.footprint(itemsize).check(part.width, part.height, room, rows)
         if part.hires is not None:
-            rows = rows_of(part.hires.prompt, MOST_ROWS)
+            rows = rows_of(part.hires.prompt, MOST_ROWS) + controlled(part)
             models.second.footprint(itemsize).check(*part.hires.upscaled, room, rows)
 
     def _models(self, part: ResolvedPart) -> PartModels:
@@ -177,14 +184,17 @@ class Engine:
             own = models(part.checkpoint, part.vae, second)
         named = [self._embedding(each) for each in part.embeddings]
         bundled = [each for opened in (*first, *second) for each in opened.embeddings]
-        return PartModels(
+        found = PartModels(
             base=models(part.checkpoint, part.vae, first),
             refiner=models(refiner.checkpoint, refiner.vae, first) if refiner else None,
             hires=own,
             hires_refiner=models(refiner.checkpoint, refiner.vae, second) if refiner and other else None,
             embeddings=tuple(dict.fromkeys([*named, *bundled])),
             warnings=tuple(dict.fromkeys(told)),
+            controls=self._units.ready(part),
         )
+        found.check_controls()
+        return found
 
     def _networks_of(self, uses: Sequence[NetworkUse], told: list[str]) -> list[Opened]:
         """The networks of a pass in host memory; what nobody here can read is told."""

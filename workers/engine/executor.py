@@ -325,7 +325,14 @@ class Executor:
         run.enter("done")
         run.timeline.pop("done")
         run.future.set_result(
-            EngineResult(pictures, stopped, dict(run.timeline), list(run.warnings), cancelled)
+            EngineResult(
+                pictures,
+                stopped,
+                dict(run.timeline),
+                list(run.warnings),
+                cancelled,
+                run.maps if pictures else (),
+            )
         )
 
     def _fail(self, live: _Live, error: AtelierError) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from atelier.contract.parts import Action, ResolvedPart
+from workers.engine.controls import ControlMap
 from workers.engine.decode import Pixels
 from workers.engine.picture import PictureRun
 from workers.engine.preview import contact_sheet
@@ -39,6 +40,8 @@ class EngineResult:
     timeline: dict[str, float]
     warnings: list[str]
     cancelled: bool = False
+    maps: tuple[ControlMap, ...] = ()
+    """What ControlNets' preprocessors made, as far as it is to be shown."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class PartRun:
     preview_map: Callable[[torch.Tensor], Pixels] | None = None
     """Makes an approximate picture of a latent."""
     warnings: list[str] = field(default_factory=list)
+    maps: tuple[ControlMap, ...] = ()
     future: Future[EngineResult] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
     """What whoever handed the part in calls itself: lines of the log about the part are written in it."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from atelier.contract.errors import InvalidRequest
 from atelier.contract.families import predicts_velocity
 from atelier.contract.models import ModelRef
+from workers.engine.controls import ReadyUnit
 from workers.engine.denoise.prediction import Prediction
 from workers.engine.discretisation import Discretisation, zero_terminal_snr
 from workers.engine.loader import families
@@ -100,6 +102,10 @@ class Models:
             "sdxl-refiner": (height, width, *crop, score),
         }.get(self.checkpoint.family, ())
 
+    def takes(self, unit: ReadyUnit) -> bool:
+        """Whether a ControlNet unit can act on the UNet."""
+        return unit.fits(self._unet)
+
     @property
     def picture_channels(self) -> int:
         """Channels of a picture."""
@@ -122,6 +128,8 @@ class PartModels:
     hires: Models | None = None
     hires_refiner: Models | None = None
     embeddings: tuple[Embedding, ...] = ()
+    controls: tuple[ReadyUnit, ...] = ()
+    """The ControlNet units."""
     warnings: tuple[str, ...] = ()
     """What of the networks could not be used, and why."""
 
@@ -133,6 +141,18 @@ class PartModels:
     def second(self) -> Models:
         """The second pass's, which are the first's where it names none."""
         return self.hires or self.base
+
+    def check_controls(self) -> None:
+        """Raise InvalidRequest where a ControlNet unit cannot act on the UNet of a pass it is for."""
+        for unit in self.controls:
+            for models, made in ((self.base, unit.first), (self.second, unit.second)):
+                if made is not None and not models.takes(unit):
+                    model = unit.unit.model
+                    raise InvalidRequest(
+                        f"The ControlNet {model.name if model else ''} was made for checkpoints of another "
+                        f"family than {models.checkpoint.family}. Choose one for {models.checkpoint.family}.",
+                        detail={"unit": unit.unit.number},
+                    )
 
     @property
     def all(self) -> tuple[Models, ...]:

@@ -24,6 +24,9 @@ from workers.engine.slots import Slot, SlotPool
 from workers.engine.text.encoder import MOST_BYTES, PromptCache, TextOptions, encode
 from workers.engine.text.prompts import Encode as EncodeText
 
+CONTROLS = 4
+"""ControlNets of one architecture that are on the device at once: as many as a picture mostly has."""
+
 
 class Decoded(NamedTuple):
     """Pictures on the CPU: [N, ...]; which of them were decoded a second time, in a finer format, because the
@@ -86,6 +89,7 @@ class NetworksAtWork:
         self._dtype, self._graphs = dtype, graphs
         self.itemsize = dtype.itemsize
         self.unets = SlotPool(name, dtype, slots, channels_last=channels_last)
+        self.controls = SlotPool(name, dtype, max(slots, CONTROLS), channels_last=channels_last)
         self.texts = SlotPool(name, dtype, slots)
         self.vaes = SlotPool(name, dtype, slots, channels_last=channels_last)
         self._finer_vaes = {
@@ -98,7 +102,7 @@ class NetworksAtWork:
     @property
     def size(self) -> int:
         """Bytes on the device: all slots' weights, and the recordings."""
-        pools = (self.unets, self.texts, self.vaes, *self._finer_vaes.values())
+        pools = (self.unets, self.controls, self.texts, self.vaes, *self._finer_vaes.values())
         return sum(slot.size for pool in pools for slot in list(pool.slots)) + self.recorded
 
     @property
@@ -145,7 +149,7 @@ class NetworksAtWork:
 
     def predict(self, slot: Slot, rows: Sequence[Row]) -> list[torch.Tensor]:
         """The UNet's outputs for rows of one batch key."""
-        return forward.predict(slot, rows, self._graphs)
+        return forward.predict(slot, rows, self._graphs, forward.residuals(rows, self.controls.take))
 
     def improve(self, busy: Callable[[], bool]) -> None:
         """Use time nobody needs to make what is asked for often faster; little of it while `busy`."""

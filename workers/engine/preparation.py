@@ -13,6 +13,7 @@ from atelier.prompt import composition, networks
 from atelier.prompt.spoken import plans
 from atelier.vocabulary import find_sampler
 from workers.engine import samplers
+from workers.engine.denoise.control import Timed
 from workers.engine.denoise.guidance import Conditioned, Guidance, Padding, Switch, WithoutNegative
 from workers.engine.models import LATENT_SCALE, Models, PartModels
 from workers.engine.noise.sources import NoisePlan, Upload
@@ -56,6 +57,7 @@ def recipes(
     """
     make = _Maker(part, models, text_of, upload)
     rows = max(rows_of(part.prompt, MOST_ROWS), rows_of(part.hires.prompt, MOST_ROWS) if part.hires else 0)
+    rows += controlled(part)
     footprint = max(each.footprint(itemsize).picture(*size, rows) for each, size in make.sizes())
     return [PictureRun(index, make.recipe(index), footprint) for index in range(part.batch_size)]
 
@@ -65,6 +67,13 @@ def rows_of(prompt: str, most: int) -> int:
     negative prompt's.
     """
     return min(len(composition.parse(networks.extract(prompt)[0])) + 1, most)
+
+
+def controlled(part: ResolvedPart) -> int:
+    """How many rows more a part's ControlNets are worth in working memory: what they add is kept until the
+    way up, for about as many maps as a row has.
+    """
+    return 2 if part.control else 0
 
 
 class _Maker:
@@ -156,6 +165,7 @@ class _Maker:
             base=self._conditioned(plan_, models),
             scale=self._part.cfg_scale,
             evaluations=evaluations,
+            steps=plan_.steps,
             switch=switch,
             without_negative=WithoutNegative(
                 settings.skip_early_cond, settings.s_min_uncond, settings.s_min_uncond_all
@@ -191,7 +201,15 @@ class _Maker:
             tiling=self._part.tiling,
             told=told,
             told_negative=told_negative,
+            controls=self._controls(plan_, models),
         )
+
+    def _controls(self, plan_: _Plan, models: Models) -> tuple[Timed, ...]:
+        """The ControlNets that act in a pass; none on a refiner, as in the peer."""
+        if models is not (self._models.second if plan_.second else self._models.base):
+            return ()
+        timed = [each.timed(self._upload, second=plan_.second) for each in self._models.controls]
+        return tuple(each for each in timed if each is not None)
 
     def _encoding(self, plan_: _Plan, models: Models) -> Models:
         """The models whose text encoders read the prompts of a pass made with `models`."""

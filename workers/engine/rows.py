@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from workers.engine.loader.checkpoint import Weights
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
@@ -59,6 +61,25 @@ class Added(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Hint:
+    """A picture that a ControlNet is shown: [3, 8h, 8w] in 0..1, on the device. One object is one picture."""
+
+    picture: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A ControlNet as a row uses it: its weights, what it is shown, and how strongly each of its outputs
+    acts, the middle's last. `pooled`: of each channel only the mean acts (models of shuffled pictures).
+    """
+
+    network: Weights
+    hint: Hint
+    scales: tuple[float, ...]
+    pooled: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Row:
     """One sample of a forward: what the UNet is shown ([C, H, W], already scaled), when, and with which
     prompt. `weights` names the UNet's weights; `extra` are the channels an inpainting model is shown besides
@@ -72,6 +93,8 @@ class Row:
     extra: torch.Tensor | None = None
     tiling: bool = False
     added: Added | None = None
+    controls: tuple[Control, ...] = ()
+    """The ControlNets that act on it."""
 
     @property
     def shown(self) -> torch.Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from workers.engine.blocks import UNet
+from workers.engine.blocks import ControlNet, UNet
 from workers.engine.conditions import Conditions
 from workers.engine.device import settle
 from workers.engine.loader import networks
@@ -59,6 +59,12 @@ class Slot:
     def unet(self) -> UNet:
         """The module set of a slot for UNets."""
         assert isinstance(self.module, UNet)
+        return self.module
+
+    @property
+    def control(self) -> ControlNet:
+        """The module set of a slot for ControlNets."""
+        assert isinstance(self.module, ControlNet)
         return self.module
 
     def join_edges(self, joined: bool) -> None:

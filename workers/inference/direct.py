@@ -20,10 +20,12 @@ from atelier.grid import opened
 from atelier.ignored import Ignored
 from atelier.picturefile import Encoded
 from atelier.resolve import Resolution, resolve_txt2img
+from atelier.resolve.members import lifted
 from atelier.resolve.plain import resolve_plain
 from atelier.storage.base import BlobStore
 from workers.inference.executor import Executor, Shown
 from workers.runtime import store as documents
+from workers.runtime.inputs import Inputs
 from workers.runtime.server import Answer, Invocation
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -33,13 +35,20 @@ _ATTRIBUTES_LENGTH = 1024
 
 class DirectCalls:
     """Answers calls that name models by what the portal published for `endpoint`. `output`: where pictures
-    go that a call says nothing of.
+    go that a call says nothing of. `inputs` keeps the pictures of calls.
     """
 
     def __init__(
-        self, executor: Executor, store: BlobStore, endpoint: str, *, output: Output = "base64"
+        self,
+        executor: Executor,
+        store: BlobStore,
+        endpoint: str,
+        *,
+        output: Output = "base64",
+        inputs: Inputs | None = None,
     ) -> None:
         self._executor, self._store, self._endpoint, self._output = executor, store, endpoint, output
+        self._inputs = inputs or Inputs(store)
 
     async def plain(self, invocation: Invocation) -> Answer:
         """A plain request: its pictures as JPEGs in the order of its prompts. What there is to say of them
@@ -61,14 +70,15 @@ class DirectCalls:
         output = wire.output_of(body) or self._output
         model = wire.model_of(body)
         catalogue = await self._catalogue()
-        resolution = await asyncio.to_thread(resolve_txt2img, payload, catalogue, model=model, answering=True)
+        stored = await asyncio.to_thread(lifted, payload, self._inputs.keep)
+        resolution = await asyncio.to_thread(resolve_txt2img, stored, catalogue, model=model, answering=True)
         made = await self._executor.run_direct(resolution.parts, invocation.gone)
         grids = await asyncio.to_thread(_grids, resolution, made.pictures)
         texts = [each.infotext for each in (*grids, *made.pictures)]
         info = answer.info(resolution, texts, started=started, grids=len(grids))
         info["atelier"]["warnings"] += made.warnings
         info["atelier"]["ignored"] += [each._asdict() for each in wire.unheeded(body, payload)]
-        shown = [*grids, *(made.pictures if resolution.arrangement.lone_pictures else ())]
+        shown = [*grids, *(made.pictures if resolution.arrangement.lone_pictures else ()), *made.maps]
         told = {"parameters": resolution.payload.model_dump(mode="json"), "info": json.dumps(info)}
         if output == "s3":
             return Answer({"s3_loc": await self._stored(shown), **told})

@@ -11,14 +11,23 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atelier import infotext, logs
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InternalError, WorkReturned
 from atelier.contract.models import ModelRef
-from atelier.contract.parts import Action, JobStamp, PartControl, PartResult, PictureResult, ResolvedPart
+from atelier.contract.parts import (
+    Action,
+    JobStamp,
+    MapResult,
+    PartControl,
+    PartResult,
+    PictureFormat,
+    PictureResult,
+    ResolvedPart,
+)
 from atelier.picturefile import Encoded
 from atelier.storage.base import BlobStore
 from workers.inference.pictures import encode, encode_jpeg
@@ -28,6 +37,7 @@ from workers.runtime.side_thread import Progress, SideThread
 
 if TYPE_CHECKING:
     from workers.engine import Engine, EnginePicture, EngineResult, PartHandle
+    from workers.engine.controls import ControlMap
 
 SUPERSEDED = "superseded"
 """What stands in place of a result's key when the attempt no longer counts."""
@@ -52,6 +62,8 @@ class Made:
 
     pictures: list[Shown]
     warnings: list[str]
+    maps: list[Shown] = field(default_factory=list)
+    """What ControlNets' preprocessors made, without infotexts."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,9 @@ class Executor:
             for part, result in zip(parts, results, strict=True)
             for picture in result.pictures
         ]
-        return Made(await asyncio.gather(*encodes), [text for result in results for text in result.warnings])
+        maps = [self._off_loop(_map, each) for result in results for each in result.maps]
+        warnings = [text for result in results for text in result.warnings]
+        return Made(await asyncio.gather(*encodes), warnings, await asyncio.gather(*maps))
 
     def give_up(self) -> None:
         """End everything that runs, soon and as a failure that may be tried again."""
@@ -264,11 +278,15 @@ class Executor:
         kept = () if cancelled else result.pictures
         stores = [self._off_loop(self._store_picture, part, stamp, picture) for picture in kept]
         pictures = tuple(await asyncio.gather(*stores))
+        drawn = () if cancelled else result.maps
+        maps = [self._off_loop(self._store_map, stamp, number, each) for number, each in enumerate(drawn)]
+        stored = tuple(await asyncio.gather(*maps))
         timeline = {"received": received, **result.timeline, "storing": began}
         return await self._off_loop(
             lambda: self._store_result(
                 stamp,
                 pictures,
+                maps=stored,
                 stopped=result.stopped,
                 cancelled=cancelled,
                 timeline=timeline,
@@ -296,11 +314,22 @@ class Executor:
             complete=picture.complete,
         )
 
+    def _store_map(self, stamp: JobStamp, number: int, made: ControlMap) -> MapResult:
+        data = _png(made)
+        key = keys.control_map(stamp.job, stamp.part, stamp.attempt, number)
+        self._store.put(key, data.data, content_type=data.media_type)
+        height, width = made.pixels.shape[:2]
+        digest = hashlib.sha256(data.data).hexdigest()
+        return MapResult(
+            unit=made.unit, key=key, sha256=digest, size=len(data.data), width=width, height=height
+        )
+
     def _store_result(
         self,
         stamp: JobStamp,
         pictures: Sequence[PictureResult],
         *,
+        maps: Sequence[MapResult] = (),
         stopped: bool,
         cancelled: bool,
         timeline: dict[str, float],
@@ -312,6 +341,7 @@ class Executor:
             part=stamp.part,
             attempt=stamp.attempt,
             pictures=tuple(pictures),
+            maps=tuple(maps),
             stopped=stopped,
             cancelled=cancelled,
             warnings=tuple(warnings),
@@ -338,6 +368,15 @@ def encoded(part: ResolvedPart, picture: EnginePicture) -> Shown:
     """A picture of `part` as a file."""
     text = infotext.render(part, picture.index)
     return Shown(text, encode(picture.pixels, part.format, text, part.recipe_hash))
+
+
+def _png(made: ControlMap) -> Encoded:
+    """A map as a PNG file."""
+    return encode(made.pixels, PictureFormat(with_infotext=False), "", "")
+
+
+def _map(made: ControlMap) -> Shown:
+    return Shown("", _png(made))
 
 
 def _prompts(part: ResolvedPart) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from workers.inference.direct import DirectCalls
 from workers.inference.executor import Executor
 from workers.inference.tasks import Tasks
 from workers.runtime.extensions import Extensions
+from workers.runtime.inputs import Inputs
 from workers.runtime.model_cache import ModelCache
 from workers.runtime.server import Gate, serve
 from workers.runtime.settings import ComputeSettings, WorkerSettings
@@ -83,12 +84,15 @@ def run(settings: WorkerSettings) -> bool:
         path = cache.path(model) if distant is None else cache.place(model)
         return ModelFile(path, config, model.filename, distant)
 
+    extensions, inputs = Extensions(), Inputs(store)
     engine = Engine(
         open_model,
         device=device,
         dtype=dtype,
         memory_bytes=settings.model_memory,
-        open_network=Extensions().open_network,
+        open_network=extensions.open_network,
+        open_input=inputs.open,
+        open_annotator=extensions.open_annotator,
         graphs=settings.cuda_graphs,
         channels_last=settings.channels_last,
     )
@@ -104,7 +108,7 @@ def run(settings: WorkerSettings) -> bool:
         engine.start()
         side.start()
 
-    direct = DirectCalls(executor, store, settings.endpoint, output=settings.output)
+    direct = DirectCalls(executor, store, settings.endpoint, output=settings.output, inputs=inputs)
     try:
         return serve(
             Tasks(executor, direct, settings.endpoint, settings.signing_key),

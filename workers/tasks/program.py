@@ -28,7 +28,7 @@ from atelier.storage.opening import open_store
 from workers.tasks.conversion import SECONDS, convert
 
 log = logging.getLogger(__name__)
-ACTIONS = ("convert", "folder", "hash", "import")
+ACTIONS = ("convert", "folder", "hash", "import", "detect")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -80,6 +80,13 @@ def _done(given: argparse.Namespace, store: BlobStore, place: Path) -> dict[str,
     if given.action == "hash":
         found = hashes(source)
         return {"sha256": found.sha256, "legacy": found.legacy, "size": source.stat().st_size}
+    if given.action == "detect":
+        from workers.tasks import detection  # brings OpenCV, which no other task needs
+
+        drawn = place / "map.png"
+        detection.detect(source.read_bytes(), drawn, store, place)
+        store.put(keys.task_output(given.task), drawn)
+        return {"size": drawn.stat().st_size}
     output = place / "output.safetensors"
     if given.action == "folder":
         from workers.tasks import folders  # brings torch, which no other task needs

@@ -9,17 +9,24 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 
+from workers.engine.blocks.control import ControlNet
+from workers.engine.blocks.network import Network
 from workers.engine.blocks.resnet import Resnet
 from workers.engine.blocks.transformer import Transformer
 from workers.engine.blocks.unet import UNet
 from workers.engine.blocks.upsample import Upsample
 
-__all__ = ["UNet", "fit"]
+__all__ = ["ControlNet", "Network", "UNet", "fit", "fit_control"]
 
 
 def fit(library: torch.nn.Module) -> UNet:
     """The library's UNet with our blocks in the place of its own; names and weights stay as they are."""
     return UNet(_fitted(library))
+
+
+def fit_control(library: torch.nn.Module) -> ControlNet:
+    """The library's ControlNet with our blocks in the place of its own."""
+    return ControlNet(_fitted(library))
 
 
 def _fitted(module: torch.nn.Module) -> torch.nn.Module:

@@ -1,19 +1,14 @@
-"""The UNet: the library's weights under the library's names, walked by ourselves.
-
-What the layers make of the timestep and of the prompt does not depend on the latent. It comes in ready made,
-as one line of numbers each, so that it is computed once and not at every step (`conditions` remembers it).
-"""
+"""The UNet: the library's weights under the library's names, walked by ourselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
 
-from workers.engine.blocks.resnet import Resnet
-from workers.engine.blocks.transformer import KeyValue, Transformer, TransformerLayer
+from workers.engine.blocks.network import Network, attentions, through
 
 _CHILDREN = (
     "time_proj",
@@ -29,101 +24,33 @@ _CHILDREN = (
 )
 
 
-class UNet(torch.nn.Module):
-    """The library's UNet2DConditionModel for pictures, with our blocks in it.
-
-    `layers` are its transformers' layers and `resnets` its residual blocks, both in the order in which a
-    forward meets them.
-    """
+class UNet(Network):
+    """The library's UNet2DConditionModel for pictures, with our blocks in it."""
 
     def __init__(self, library: torch.nn.Module) -> None:
         super().__init__()
-        for name in _CHILDREN:
-            setattr(self, name, getattr(library, name, None))
-        self.resnets: list[Resnet] = []
-        self.layers: list[TransformerLayer] = []
-        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
-            self.resnets += list(block.resnets)
-            for attention in _attentions(block):
-                self.layers += list(attention.transformer_blocks)
+        self._meet(library, _CHILDREN)
 
-    def times(
-        self, timesteps: torch.Tensor, added: tuple[torch.Tensor, torch.Tensor] | None = None
+    def forward(
+        self,
+        latents: torch.Tensor,
+        times: torch.Tensor,
+        keys: torch.Tensor,
+        control: Sequence[torch.Tensor] = (),
     ) -> torch.Tensor:
-        """[N, T]: what each residual block adds for timesteps [N], one block after the other. `added`: what
-        an SDXL network is told besides, (pooled text [N, P], numbers [N, n]).
+        """The prediction [N, C', h, w] for latents [N, C, h, w] and what `times` and `keys` gave for them.
+        `control`: what ControlNets add to each block's way up, the middle's last (see ControlNet.forward).
         """
-        like = self.conv_in.weight
-        embedded = self.time_embedding(self.time_proj(timesteps).to(like.dtype))
-        if added is not None:
-            pooled, numbers = added
-            placed = self.add_time_proj(numbers.flatten()).unflatten(0, (len(numbers), -1)).flatten(1)
-            embedded = embedded + self.add_embedding(torch.cat([pooled.to(like), placed.to(like)], dim=-1))
-        active = F.silu(embedded)
-        return torch.cat([block.time_emb_proj(active) for block in self.resnets], dim=1)
-
-    def keys(self, contexts: torch.Tensor) -> torch.Tensor:
-        """[N, K]: the keys and values of prompts [N, tokens, width], one layer after the other."""
-        pairs = [layer.key_value(contexts) for layer in self.layers]
-        return torch.cat([each.flatten(1) for pair in pairs for each in pair], dim=1)
-
-    def forward(self, latents: torch.Tensor, times: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """The prediction [N, C', h, w] for latents [N, C, h, w] and what `times` and `keys` gave for them."""
         shifts, prompts = self._shifts(times), self._prompts(keys)
-        hidden = self.conv_in(latents)
-        skips = [hidden]
-        for block in self.down_blocks:
-            for resnet, attention in zip_longest(block.resnets, _attentions(block)):
-                hidden = _through(resnet, attention, hidden, shifts, prompts)
-                skips.append(hidden)
-            for downsampler in block.downsamplers or ():
-                hidden = downsampler(hidden)
-                skips.append(hidden)
-        for resnet, attention in zip_longest(self.mid_block.resnets, [None, *_attentions(self.mid_block)]):
-            # in the middle an attention stands before its residual block
-            if attention is not None:
-                hidden = attention(hidden, prompts)
-            hidden = resnet(hidden, next(shifts))
+        hidden, skips = self._down(self.conv_in(latents), shifts, prompts)
+        if control:
+            hidden = hidden + control[-1]
+            skips = [skip + added for skip, added in zip(skips, control[:-1], strict=True)]
         for block in self.up_blocks:
-            for resnet, attention in zip_longest(block.resnets, _attentions(block)):
+            for resnet, attention in zip_longest(block.resnets, attentions(block)):
                 hidden = torch.cat([hidden, skips.pop()], dim=1)
-                hidden = _through(resnet, attention, hidden, shifts, prompts)
+                hidden = through(resnet, attention, hidden, shifts, prompts)
             for upsampler in block.upsamplers or ():
                 hidden = upsampler(hidden, skips[-1].shape[2:])
         out: torch.Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden), inplace=True))
         return out
-
-    def _shifts(self, times: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Of each residual block its own [N, C]."""
-        return iter(times.split([block.time_emb_proj.out_features for block in self.resnets], dim=1))
-
-    def _prompts(self, keys: torch.Tensor) -> Iterator[KeyValue]:
-        """Of each layer its own keys and values."""
-        widths = [layer.attn2.to_k.out_features for layer in self.layers]
-        tokens = keys.shape[1] // (2 * sum(widths)) if widths else 0
-        start = 0
-        for layer, width in zip(self.layers, widths, strict=True):
-            size = tokens * width
-            pair = [
-                keys[:, place : place + size].view(len(keys), tokens, layer.heads, -1).transpose(1, 2)
-                for place in (start, start + size)
-            ]
-            start += 2 * size
-            yield pair[0], pair[1]
-
-
-def _attentions(block: torch.nn.Module) -> Sequence[Transformer]:
-    """The attention blocks of a level; some levels have none."""
-    found: Sequence[Transformer] = getattr(block, "attentions", None) or ()
-    return found
-
-
-def _through(
-    resnet: Resnet,
-    attention: Transformer | None,
-    hidden: torch.Tensor,
-    shifts: Iterator[torch.Tensor],
-    prompts: Iterator[KeyValue],
-) -> torch.Tensor:
-    hidden = resnet(hidden, next(shifts))
-    return hidden if attention is None else attention(hidden, prompts)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from workers.engine.denoise.control import Timed, share
 from workers.engine.denoise.prediction import Prediction
 from workers.engine.rows import Added, Context, Question, Row
 from workers.engine.samplers.interface import Denoised, Sampling
@@ -47,15 +48,26 @@ class Conditioned:
     tiling: bool = False
     told: tuple[float, ...] = ()
     told_negative: tuple[float, ...] = ()
+    controls: tuple[Timed, ...] = ()
 
     def rows(
-        self, x: torch.Tensor, sigma: float, contexts: Sequence[Context], negative: Context | None = None
+        self,
+        x: torch.Tensor,
+        sigma: float,
+        contexts: Sequence[Context],
+        negative: Context | None = None,
+        at: float = 0.0,
     ) -> list[Row]:
-        """A row for each context, and for the negative one: `x` as the network is shown it."""
+        """A row for each context, and for the negative one: `x` as the network is shown it. `at`: the share
+        of the pass's steps that is done.
+        """
         latent, timestep = self.prediction.scaled(x, sigma), self.prediction.levels.timestep(sigma)
-        asked = [(context, self.told) for context in contexts]
+        acting = [each for each in self.controls if each.acts(at)]
+        controls = tuple(each.control for each in acting)
+        asked = [(context, self.told, controls) for context in contexts]
         if negative is not None:
-            asked.append((negative, self.told_negative))
+            both = tuple(each.control for each in acting if not each.cond_only)
+            asked.append((negative, self.told_negative, both))
         return [
             Row(
                 latent,
@@ -65,8 +77,9 @@ class Conditioned:
                 self.extra,
                 self.tiling,
                 None if context.pooled is None else Added(context.pooled, told),
+                acting_on,
             )
-            for context, told in asked
+            for context, told, acting_on in asked
         ]
 
 
@@ -124,7 +137,7 @@ class Guidance:
     """Classifier-free guidance (Ho & Salimans 2022), composable (Liu et al. 2022): uncond + sum of weight *
     scale * (cond - uncond).
 
-    `evaluations` is how many the pass has as its options count them: steps, doubled for samplers of second
+    `evaluations` is how many the pass has as its options count them: `steps`, doubled for samplers of second
     order. At scale 1 with a single prompt of weight 1 the negative prompt has no part in the result and is
     not evaluated, unless `both` says that the sampler itself wants it.
     """
@@ -132,6 +145,7 @@ class Guidance:
     base: Conditioned
     scale: float
     evaluations: int = 1
+    steps: int = 1
     switch: Switch | None = None
     without_negative: WithoutNegative = WithoutNegative()
     both: bool = False
@@ -148,14 +162,17 @@ class Guidance:
         used, switch = self.base, self.switch
         if switch and (refined or switch.now(self.base.prediction, evaluation, self.evaluations, sigma)):
             used = switch.refiner
-        prompts = _of_one_length(used.prompts(evaluation))
+        prompts, done = (
+            _of_one_length(used.prompts(evaluation)),
+            share(evaluation, self.evaluations, self.steps),
+        )
         if self.without_negative.now(evaluation, self.evaluations, sigma):
-            return Asked(used, prompts, None, 1.0)
+            return Asked(used, prompts, None, 1.0, done)
         plain = self.scale == 1.0 and len(prompts) == 1 and prompts[0].weight == 1.0
         negative = None if plain and not self.both else used.negative(evaluation)
         if negative is not None and negative.tokens != prompts[0].context.tokens:
             prompts, negative = self._padded(used, prompts, negative)
-        return Asked(used, prompts, negative, self.scale)
+        return Asked(used, prompts, negative, self.scale, done)
 
     def _padded(
         self, used: Conditioned, prompts: Sequence[Prompt], negative: Context
@@ -182,17 +199,20 @@ def _of_one_length(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
 
 
 class Asked(NamedTuple):
-    """One evaluation: a row for each prompt, then the negative one, if any."""
+    """One evaluation: a row for each prompt, then the negative one, if any. `done`: the share of the pass's
+    steps that is done.
+    """
 
     used: Conditioned
     prompts: Sequence[Prompt]
     negative: Context | None
     scale: float
+    done: float = 0.0
 
     def rows(self, x: torch.Tensor, sigma: float) -> list[Row]:
         """The rows to evaluate for `x` at `sigma`."""
         contexts = [prompt.context for prompt in self.prompts]
-        return self.used.rows(x, sigma, contexts, self.negative)
+        return self.used.rows(x, sigma, contexts, self.negative, self.done)
 
     def combine(self, x: torch.Tensor, sigma: float, outputs: Sequence[torch.Tensor]) -> Denoised:
         """The denoised latents that the outputs for `rows(x, sigma)` mean."""

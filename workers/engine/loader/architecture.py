@@ -49,6 +49,28 @@ class UNetShape:
 
 
 @dataclass(frozen=True)
+class ControlShape:
+    """A ControlNet: the UNet whose way down it copies (of which the way up and out do not count), and the
+    widths of the layers that read its picture (the first and every second one after it).
+    """
+
+    unet: UNetShape
+    hint: tuple[int, ...]
+
+    def fits(self, unet: UNetShape) -> bool:
+        """Whether what it gives can be added to that UNet."""
+        own = self.unet
+        return (own.widths, own.depths, own.middle, own.blocks, own.context, own.added) == (
+            unet.widths,
+            unet.depths,
+            unet.middle,
+            unet.blocks,
+            unet.context,
+            unet.added,
+        )
+
+
+@dataclass(frozen=True)
 class VaeShape:
     """An autoencoder of the KL family: `widths` of its levels from the picture's side inwards."""
 
@@ -151,6 +173,15 @@ def infer_unet(
         linear_projection=linear,
         added=shapes.get("label_emb.0.0.weight", (0, 0))[1],
     )
+
+
+def infer_control(shapes: Shapes, file: str) -> ControlShape:
+    """The ControlNet whose tensors (in the LDM layout, without a prefix) have these shapes."""
+    first = _shape(shapes, "input_blocks.0.0.weight", file)
+    # it has no way out of its own: what it says of one is what goes in
+    unet = infer_unet({**shapes, "out.2.weight": first[1:2]}, file)
+    hint = tuple(_shape(shapes, f"input_hint_block.{place}.weight", file)[0] for place in (0, 4, 8, 12))
+    return ControlShape(unet, hint)
 
 
 def infer_vae(shapes: Shapes, file: str) -> VaeShape:

@@ -16,7 +16,6 @@ from workers.engine.loader.architecture import (
     Shapes,
     TextShape,
     UNetShape,
-    VaeShape,
     infer_text,
     infer_unet,
     infer_vae,
@@ -62,7 +61,7 @@ class Weights:
     """
 
     id: str
-    shape: UNetShape | VaeShape | TextShape
+    shape: networks.Shape
     tensors: Tensors
 
     @property
@@ -100,15 +99,15 @@ class Checkpoint:
         return self.unet.size + self.vae.size + sum(text.size for text in self.texts)
 
 
-def _without(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+def without(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
     return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
+def shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
-def _check(
+def check(
     file: str, network: str, given: Tensors, wanted: Mapping[str, torch.Size], unknown: Iterable[str]
 ) -> None:
     """Every tensor of the network is there in its shape, and nothing else is: else ModelUnusable names the
@@ -129,7 +128,7 @@ def _check(
             )
 
 
-def _expected(file: str, network: str, shape: UNetShape | VaeShape | TextShape) -> dict[str, torch.Size]:
+def expected(file: str, network: str, shape: networks.Shape) -> dict[str, torch.Size]:
     """Names and shapes of the network's tensors. Raises ModelUnusable for sizes that no network can have."""
     try:
         return networks.expected(shape)
@@ -138,7 +137,7 @@ def _expected(file: str, network: str, shape: UNetShape | VaeShape | TextShape) 
         raise ModelUnusable(f"{file} has a {network} of sizes that do not go together: {why}.") from error
 
 
-def _renamed(tensors: Tensors, modules: dict[str, str]) -> tuple[Tensors, list[str]]:
+def renamed(tensors: Tensors, modules: dict[str, str]) -> tuple[Tensors, list[str]]:
     named = {key: ldm_keys.rename(key, modules) for key in tensors}
     return {own: tensors[key] for key, own in named.items() if own}, [
         key for key, own in named.items() if not own
@@ -146,22 +145,22 @@ def _renamed(tensors: Tensors, modules: dict[str, str]) -> tuple[Tensors, list[s
 
 
 def _unet(file: str, weights_id: str, tensors: Tensors, config: sidecar.Sidecar) -> Weights:
-    shape = infer_unet(_shapes(tensors), file, heads=config.unet_heads, head_width=config.unet_head_width)
-    own, unknown = _renamed(tensors, ldm_keys.unet_modules(shape))
-    _check(file, "UNet", own, _expected(file, "UNet", shape), unknown)
+    shape = infer_unet(shapes(tensors), file, heads=config.unet_heads, head_width=config.unet_head_width)
+    own, unknown = renamed(tensors, ldm_keys.unet_modules(shape))
+    check(file, "UNet", own, expected(file, "UNet", shape), unknown)
     return Weights(weights_id, shape, own)
 
 
 def _vae(file: str, weights_id: str, tensors: Tensors) -> Weights:
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(_VAE_TRAINING)}
-    shape = infer_vae(_shapes(kept), file)
-    own, unknown = _renamed(kept, ldm_keys.vae_modules(shape))
-    wanted = _expected(file, "autoencoder", shape)
+    shape = infer_vae(shapes(kept), file)
+    own, unknown = renamed(kept, ldm_keys.vae_modules(shape))
+    wanted = expected(file, "autoencoder", shape)
     squeezed = {
         key: t[..., 0, 0] if t.ndim == 4 and key in wanted and len(wanted[key]) == 2 else t
         for key, t in own.items()
     }
-    _check(file, "autoencoder", squeezed, wanted, unknown)
+    check(file, "autoencoder", squeezed, wanted, unknown)
     return Weights(weights_id, shape, squeezed)
 
 
@@ -174,8 +173,8 @@ def _text(file: str, weights_id: str, tensors: Tensors, place: TextPlace, heads:
         own, unknown = {key.removeprefix("text_model."): tensor for key, tensor in kept.items()}, []
     if not place.pools:
         own.pop("text_projection.weight", None)
-    shape = infer_text(_shapes(own), file, heads=heads, open_clip=place.open_clip, pools=place.pools)
-    _check(file, "text encoder", own, _expected(file, "text encoder", shape), unknown)
+    shape = infer_text(shapes(own), file, heads=heads, open_clip=place.open_clip, pools=place.pools)
+    check(file, "text encoder", own, expected(file, "text encoder", shape), unknown)
     return Weights(weights_id, shape, own)
 
 
@@ -185,7 +184,7 @@ def _texts(file: str, weights_id: str, tensors: Tensors, family: Family, heads: 
         _text(
             file,
             f"{weights_id}:te{number}" if number else weights_id,
-            _without(place.prefix, tensors),
+            without(place.prefix, tensors),
             place,
             heads,
         )
@@ -245,7 +244,7 @@ def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) 
     kind = FAMILIES[base]
     prefixes = (UNET, VAE, _SCHEDULE, *(place.prefix for place in kind.texts))
     tensors, header = weightfile.read(model.bytes, lambda key: key.startswith(prefixes), pinned=pinned)
-    unet = _unet(file, weights_id, _without(UNET, tensors), config)
+    unet = _unet(file, weights_id, without(UNET, tensors), config)
     texts = _texts(file, weights_id, tensors, kind, config.text_heads)
     assert isinstance(unet.shape, UNetShape)
     _check_conditions(file, base, unet.shape, texts)
@@ -254,7 +253,7 @@ def read_checkpoint(model: ModelFile, weights_id: str, *, pinned: bool = False) 
         id=weights_id,
         family=base,
         unet=unet,
-        vae=_vae(file, weights_id, _without(VAE, tensors)),
+        vae=_vae(file, weights_id, without(VAE, tensors)),
         texts=tuple(texts),
         scale_factor=kind.scale_factor if config.scale_factor is None else config.scale_factor,
         zero_snr="ztsnr" in header.tensors,
@@ -268,4 +267,4 @@ def read_vae(model: ModelFile, weights_id: str, *, pinned: bool = False) -> Weig
     names = weightfile.header_of(model.bytes).tensors
     prefix = VAE if any(name.startswith(VAE) for name in names) else ""
     tensors, _ = weightfile.read(model.bytes, lambda key: key.startswith(prefix), pinned=pinned)
-    return _vae(model.called, weights_id, _without(prefix, tensors))
+    return _vae(model.called, weights_id, without(prefix, tensors))

@@ -53,6 +53,18 @@ def unet_names(attention: Attention, blocks: int) -> dict[str, str]:
     return names | _down(attention, blocks) | _up(attention, blocks)
 
 
+def control_names(attention: Attention, blocks: int) -> dict[str, str]:
+    """The same for a ControlNet of such a UNet."""
+    names = {ldm: own for ldm, own in unet_names(attention, blocks).items() if not ldm.startswith("out")}
+    names |= {
+        f"input_hint_block.{2 * number}": f"controlnet_cond_embedding.{own}"
+        for number, own in enumerate(["conv_in", *(f"blocks.{each}" for each in range(6)), "conv_out"])
+    }
+    outputs = (blocks + 1) * len(attention)
+    names |= {f"zero_convs.{number}.0": f"controlnet_down_blocks.{number}" for number in range(outputs)}
+    return names | {"middle_block_out.0": "controlnet_mid_block"}
+
+
 def _down(attention: Attention, blocks: int) -> dict[str, str]:
     names: dict[str, str] = {}
     per_level = blocks + 1

@@ -10,20 +10,17 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from workers.engine import blocks
-from workers.engine.loader.architecture import TIME_WIDTH, TextShape, UNetShape, VaeShape
+from workers.engine.loader.architecture import TIME_WIDTH, ControlShape, TextShape, UNetShape, VaeShape
 
-Shape = UNetShape | VaeShape | TextShape
+Shape = UNetShape | VaeShape | TextShape | ControlShape
 
 
-def _unet(shape: UNetShape) -> torch.nn.Module:
-    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in shape.attention)
-    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(shape.attention))
-    # the library gives the middle the depth and the heads of the last level
-    depths = (*(depth or 1 for depth in shape.depths[:-1]), shape.middle)
+def _common(shape: UNetShape) -> dict[str, Any]:
+    """What the library wants to know of a UNet's way down."""
     pooled: dict[str, Any] = (
         {
             "addition_embed_type": "text_time",
@@ -33,20 +30,29 @@ def _unet(shape: UNetShape) -> torch.nn.Module:
         if shape.added
         else {}
     )
-    return UNet2DConditionModel(
-        in_channels=shape.in_channels,
-        out_channels=shape.out_channels,
-        down_block_types=down,
-        up_block_types=up,
-        block_out_channels=shape.widths,
-        layers_per_block=shape.blocks,
-        cross_attention_dim=shape.context,
+    return pooled | {
+        "in_channels": shape.in_channels,
+        "down_block_types": tuple(
+            "CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in shape.attention
+        ),
+        "block_out_channels": shape.widths,
+        "layers_per_block": shape.blocks,
+        "cross_attention_dim": shape.context,
         # diffusers reads `attention_head_dim` as the number of heads in models of this family
-        attention_head_dim=shape.heads,
-        use_linear_projection=shape.linear_projection,
-        transformer_layers_per_block=depths,
-        **pooled,
-    )
+        "attention_head_dim": shape.heads,
+        "use_linear_projection": shape.linear_projection,
+        # the library gives the middle the depth and the heads of the last level
+        "transformer_layers_per_block": (*(depth or 1 for depth in shape.depths[:-1]), shape.middle),
+    }
+
+
+def _unet(shape: UNetShape) -> torch.nn.Module:
+    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(shape.attention))
+    return UNet2DConditionModel(out_channels=shape.out_channels, up_block_types=up, **_common(shape))
+
+
+def _control(shape: ControlShape) -> torch.nn.Module:
+    return ControlNetModel(conditioning_embedding_out_channels=shape.hint, **_common(shape.unet))
 
 
 def _vae(shape: VaeShape) -> torch.nn.Module:
@@ -83,6 +89,8 @@ def library(shape: Shape) -> torch.nn.Module:
     """The library's own module set of an architecture, with random weights."""
     if isinstance(shape, UNetShape):
         return _unet(shape)
+    if isinstance(shape, ControlShape):
+        return _control(shape)
     return _vae(shape) if isinstance(shape, VaeShape) else _text(shape)
 
 
@@ -90,6 +98,8 @@ def skeleton(shape: Shape) -> torch.nn.Module:
     """The module set as the engine runs it, without memory behind it (on torch's meta device)."""
     with torch.device("meta"):
         made = library(shape)
+        if isinstance(shape, ControlShape):
+            return blocks.fit_control(made)
         return blocks.fit(made) if isinstance(shape, UNetShape) else made
 
 

@@ -1,0 +1,1 @@
+"""ControlNet units in a request (see README.md)."""
