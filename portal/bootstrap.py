@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atelier import redaction
+from atelier.contract.errors import InvalidRequest
 from atelier.storage.base import BlobStore
 from atelier.storage.opening import open_store
 from portal.adapters.local import presence
@@ -76,6 +77,9 @@ from portal.services.trail import Trail
 from portal.services.work import Work
 from portal.settings import Settings
 
+if TYPE_CHECKING:
+    from portal.adapters.aws.assembly import Aws
+
 SIGNING_KEY = "signing-key"
 """The secret that signs access tokens."""
 JOB_KEY = "job-key"
@@ -106,7 +110,8 @@ def build(settings: Settings, **overrides: Any) -> Services:
     """
     given = Overrides(**overrides)
     clock = given.clock or SystemClock()
-    secrets = given.secrets or FileSecrets(settings.secrets_dir)
+    aws = _aws(settings)
+    secrets = given.secrets or (aws.secrets if aws else FileSecrets(settings.secrets_dir))
     database = given.database or open_database(settings)
     audit.keep(database, secrets.get(AUDIT_KEY))
     redaction.hide(_job_key(secrets).decode(), secrets.get(SIGNING_KEY).hex(), database.url.password)
@@ -114,23 +119,15 @@ def build(settings: Settings, **overrides: Any) -> Services:
     sessions = _sessions(settings, database, secrets, clock)
     passwords = given.passwords or Passwords(settings.password_min_length)
     identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
-    fleet, inbox = _fleet(settings, given, secrets)
-    tasks = given.tasks or LocalTasks(store, settings.store, settings.data_dir, log_level=settings.log_level)
+    fleet, inbox = _fleet(settings, given, secrets, aws, store, clock)
+    tasks = given.tasks or _tasks(settings, aws, store)
+    platform = aws.parts(JOB_KEY) if aws else ()
     departures = Departures(database, store, identity, clock, changes := Changes())
+    chores = [departures.sweep]
     work = build_work(
-        settings,
-        database,
-        store,
-        clock,
-        changes,
-        fleet,
-        inbox,
-        tasks,
-        secrets,
-        given.limits,
-        chores=[departures.sweep],
+        settings, database, store, clock, changes, fleet, inbox, tasks, secrets, given.limits, chores
     )
-    health = Health(database, store, clock, work.loop.faults)
+    health = Health(database, store, clock, work.loop.faults, platform=platform)
     levels, trail = SettingLevels(database, clock), Trail(database, secrets.get(AUDIT_KEY))
     return Services(
         settings=settings,
@@ -158,7 +155,8 @@ def build(settings: Settings, **overrides: Any) -> Services:
         metrics=_metrics(database, work),
         costs=CostBook(database, clock),
         health=health,
-        checkup=Checkup(settings, health, database, store, trail, work.endpoints, work.details),
+        checkup=Checkup(settings, health, database, store, trail, work.endpoints, work.details, platform),
+        platform=platform,
     )
 
 
@@ -279,20 +277,43 @@ def _metrics(database: Database, work: Work) -> Metrics:
     )
 
 
-def _fleet(settings: Settings, given: Overrides, secrets: Secrets) -> tuple[Fleet, Inbox]:
+def _aws(settings: Settings) -> Aws | None:
+    """The adapters of AWS, where the studio is there. What needs AWS's library is imported then alone."""
+    if settings.platform != "aws":
+        return None
+    try:
+        from portal.adapters.aws.assembly import Aws
+    except ImportError as error:
+        raise InvalidRequest(
+            "ATELIER_PLATFORM=aws needs boto3, which is not installed here: pip install 'atelier[aws]'"
+        ) from error
+    return Aws(settings)
+
+
+def _tasks(settings: Settings, aws: Aws | None, store: BlobStore) -> Tasks:
+    if aws is not None:
+        return aws.tasks(store, settings.store, settings.log_level)
+    return LocalTasks(store, settings.store, settings.data_dir, log_level=settings.log_level)
+
+
+def _fleet(
+    settings: Settings, given: Overrides, secrets: Secrets, aws: Aws | None, store: BlobStore, clock: Clock
+) -> tuple[Fleet, Inbox]:
     """The fleet, and where its messages arrive. Workers are started by dispatchers alone."""
     if given.fleet is not None:
         return given.fleet, given.inbox or QueueInbox()
     if DISPATCHER not in settings.roles:
-        return DeferredFleet(), QueueInbox()
-    inbox = QueueInbox()
+        return aws.deferred() if aws else (DeferredFleet(), QueueInbox())
     # What workers may know: how to run, and nothing of the portal's own secrets.
-    known = {
-        "ATELIER_DEVICE": settings.worker_device,
+    known: dict[str, str] = {
         "ATELIER_ATTENTION": settings.worker_attention,
         "ATELIER_LOG_LEVEL": settings.log_level,
         "ATELIER_LOG_FORMAT": settings.log_format or "json",
     }
+    if aws is not None:
+        return aws.fleet(store, settings.store, clock, JOB_KEY, known)
+    known["ATELIER_DEVICE"] = settings.worker_device
+    inbox = QueueInbox()
     launch = Launch(store_url=settings.store, job_key=_job_key(secrets).decode(), settings=known)
     return LocalFleet(inbox, launch, settings.data_dir), inbox
 

@@ -158,3 +158,13 @@ def task_progress(task: str) -> str:
 def import_order(model_import: str, attempt: int) -> str:
     """The sealed order of one attempt at an import: read once, then removed."""
     return f"imports/{_checked(model_import)}/{attempt:d}"
+
+
+def task_source(task: str) -> str:
+    """The file a CPU task works on, where it was brought into the store for it."""
+    return f"tasks/{_checked(task)}/source"
+
+
+def task_run(task: str) -> str:
+    """What the platform calls a running CPU task."""
+    return f"tasks/{_checked(task)}/run"

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PROGRAMS = {"webui.app": "webui", "torch": "worker", "diffusers": "worker", "gradio": "webui"}
 """Modules the studio on one machine needs, and the extra of the distribution that brings each."""
 
+PROGRAMS_ON_AWS = {"boto3": "aws"}
+"""The same for a portal on AWS, whose web UI and workers have images of their own."""
+
 
 def add_to(commands: Commands) -> None:
     """Declare the commands."""
@@ -150,8 +153,9 @@ def _addresses(settings: Settings) -> list[str]:
     return found
 
 
-def _programs(_settings: Settings | None) -> list[str]:
-    missing = {name: extra for name, extra in PROGRAMS.items() if not _importable(name)}
+def _programs(settings: Settings | None) -> list[str]:
+    needed = PROGRAMS_ON_AWS if settings is not None and settings.platform == "aws" else PROGRAMS
+    missing = {name: extra for name, extra in needed.items() if not _importable(name)}
     return [
         f"{name} is not installed. Run: pip install 'atelier[{extra}]'" for name, extra in missing.items()
     ]

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from atelier import extension
 from atelier.contract import keys
+from atelier.contract.errors import AtelierError
 from atelier.logs import printable
 from portal.db.work import Endpoint, Model
 from portal.services.container import Services
@@ -123,9 +124,8 @@ def _extensions(_services: Services, _wish: Wish) -> Iterator[str]:
 
 
 def _store(services: Services, _wish: Wish) -> Iterator[str]:
-    said = services.health.checks()["store"]
-    if said != OK:
-        yield said
+    if services.health.checks()["store"] != OK:
+        yield _refusal(services)
     place = urlsplit(services.settings.store)
     if place.scheme != "file":
         return
@@ -139,6 +139,24 @@ def _store(services: Services, _wish: Wish) -> Iterator[str]:
         yield f"Only {free / 2**30:.1f} GiB are free at {existing}, where the blob store is."
 
 
+def _refusal(services: Services) -> str:
+    """What keeps the store from being written to."""
+    try:
+        services.store.put(keys.probe("doctor"), b"{}")
+        services.store.delete(keys.probe("doctor"))
+    except AtelierError as error:
+        return f"The blob store cannot be written to. {error.message}"
+    return "The blob store could not be written to a moment ago, and can be now."
+
+
+def _platform(services: Services, _wish: Wish) -> Iterator[str]:
+    for part in services.platform:
+        try:
+            part.look()
+        except AtelierError as error:
+            yield f"{part.title}: {error.message}"
+
+
 LOOKS: tuple[Callable[[Services, Wish], Iterator[str]], ...] = (
     _trail,
     _endpoints,
@@ -146,4 +164,5 @@ LOOKS: tuple[Callable[[Services, Wish], Iterator[str]], ...] = (
     _models,
     _extensions,
     _store,
+    _platform,
 )

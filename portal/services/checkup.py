@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,7 @@ from portal.domain.conditions import Condition
 from portal.services.endpoints import Endpoints
 from portal.services.health import OK, Health
 from portal.services.job_details import JobDetails
+from portal.services.ports import PlatformPart
 from portal.services.trail import Trail
 from portal.settings import Settings
 
@@ -79,6 +81,7 @@ class Checkup:
         trail: Trail,
         endpoints: Endpoints,
         details: JobDetails,
+        platform: Sequence[PlatformPart] = (),
     ) -> None:
         self._settings = settings
         self._health = health
@@ -87,6 +90,7 @@ class Checkup:
         self._trail = trail
         self._endpoints = endpoints
         self._details = details
+        self._platform = platform
 
     def report(self) -> Report:
         """Look at everything; a look that fails is a finding itself."""
@@ -98,6 +102,7 @@ class Checkup:
             ("Workers", self._look_at_workers),
             ("Queue", self._look_at_queue),
             ("Audit trail", self._look_at_trail),
+            *((part.title, partial(_look_at_part, part)) for part in self._platform),
         )
         found = [_guarded(name, look) for name, look in looks]
         reports = extension.check(extension.INSTALLED)
@@ -189,6 +194,13 @@ class Checkup:
             ("Database", self._database.url.get_dialect().name),
             *((name, version(name)) for name in names),
         )
+
+
+def _look_at_part(part: PlatformPart) -> Finding:
+    try:
+        return Finding(part.title, Tone.GOOD, part.look())
+    except AtelierError as error:
+        return Finding(part.title, Tone.BAD, error.message, "Mend it in the account; see docs/aws.md.")
 
 
 def _guarded(name: str, look: Callable[[], Finding]) -> Finding:

@@ -19,7 +19,7 @@ from portal.services.identity import Identity
 from portal.services.invitations import Invitations
 from portal.services.metrics import Metrics
 from portal.services.own_settings import OwnSettings
-from portal.services.ports import Clock, Secrets
+from portal.services.ports import Clock, PlatformPart, Secrets
 from portal.services.quotas import Quotas
 from portal.services.roles import Roles
 from portal.services.sessions import Sessions
@@ -65,6 +65,7 @@ class Services:
     costs: CostBook
     health: Health
     checkup: Checkup
+    platform: tuple[PlatformPart, ...] = ()
 
     def start(self) -> None:
         """Begin what runs beside the requests."""

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import select
 
@@ -17,13 +18,15 @@ from portal.db import migrate
 from portal.db.base import Database
 from portal.db.work import Endpoint, Lease
 from portal.services.dispatch_loop import GIVEN_UP, LEADER, LEASE_SECONDS
-from portal.services.ports import Clock, EndpointState
+from portal.services.ports import Clock, EndpointState, PlatformPart
 
 log = logging.getLogger(__name__)
 
 OK = "ok"
 REMEMBERED_SECONDS = 1.0
 """Whoever asks more often gets the answer from before: asking is free for everybody."""
+PLATFORM_SECONDS = 15.0
+"""The same for parts of the platform, which are asked over the network."""
 LATE_SECONDS = LEASE_SECONDS
 """How long after a lease ran out another process should have taken it."""
 UNKNOWN = "Not known while the database does not answer."
@@ -39,12 +42,15 @@ class Health:
         clock: Clock,
         loop_faults: Callable[[], list[str]],
         monotonic: Callable[[], float] = time.monotonic,
+        platform: Sequence[PlatformPart] = (),
     ) -> None:
         self._database = database
         self._store = store
         self._clock = clock
         self._loop_faults = loop_faults
         self._monotonic = monotonic
+        self._platform = platform
+        self._platform_seen: tuple[float, dict[str, str]] = (float("-inf"), {})
         self._name = uuid.uuid4().hex
         self._lock = threading.Lock()
         self._seen: tuple[float, Mapping[str, str]] | None = None
@@ -69,7 +75,14 @@ class Health:
         ):
             known = checks["database"] == OK
             checks[name] = self._asked(look, "This could not be looked at.") if known else UNKNOWN
-        return checks
+        return checks | self._of_platform()
+
+    def _of_platform(self) -> dict[str, str]:
+        """How the platform's parts are; each look there is a call that somebody else counts."""
+        if self._monotonic() - self._platform_seen[0] >= PLATFORM_SECONDS:
+            seen = {part.name: self._asked(partial(_works, part), part.broken) for part in self._platform}
+            self._platform_seen = self._monotonic(), seen
+        return self._platform_seen[1]
 
     def _asked(self, look: Callable[[], str], otherwise: str) -> str:
         try:
@@ -117,3 +130,8 @@ class Health:
         if states and all(state == EndpointState.FAILED for state in states):
             return "Every endpoint has failed. An administrator finds the reason on the page Endpoints."
         return OK
+
+
+def _works(part: PlatformPart) -> str:
+    part.look()
+    return OK

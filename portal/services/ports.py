@@ -4,6 +4,7 @@ elsewhere) chosen in bootstrap.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -327,3 +328,15 @@ class Tasks(Protocol):
     def close(self) -> None:
         """Stop everything this process started."""
         ...
+
+
+@dataclass(frozen=True)
+class PlatformPart:
+    """A part of the platform that the studio leans on. `look` says how it is, and raises AtelierError where
+    it does not work; strangers are told `broken`. `name` is one word, `title` what people call it.
+    """
+
+    name: str
+    title: str
+    broken: str
+    look: Callable[[], str]

@@ -8,33 +8,71 @@ import hashlib
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
 from atelier.contract import keys
+from atelier.contract.errors import AtelierError
 from atelier.storage.base import BlobStore
 from atelier.storage.opening import open_store
+from portal.adapters.aws.tasks import FargateTasks
 from portal.adapters.local.tasks import LocalTasks
+from portal.aws_options import AwsOptions
 from portal.services.ports import TaskAction, Tasks, TaskSpec, TaskState, TaskStatus
+from tests import moto_aws
+from tests.fargate import Fargate
+from tests.moto_aws import Aws
 from tests.pickling import program, tensor, text, zipped
 from tests.waiting import eventually
 
 WEIGHTS = zipped(program(b"}" + text("w") + tensor("0", 2, (2,), (1,)) + b"s"), {"0": bytes(8)})
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    return open_store((tmp_path / "store").as_uri())
+@dataclass
+class Ground:
+    """Tasks of one technology, and the store they work on."""
+
+    tasks: Tasks
+    store: BlobStore
 
 
-@pytest.fixture
-def tasks(store: BlobStore, tmp_path: Path) -> Iterator[Tasks]:
-    made = LocalTasks(store, (tmp_path / "store").as_uri(), tmp_path / "data")
-    yield made
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Aws]:
+    with moto_aws.running() as account:
+        account.bucket()
+        yield account
+
+
+@pytest.fixture(params=["local", "fargate"])
+def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
+    url = (tmp_path / "store").as_uri()
+    if request.param == "local":
+        local = LocalTasks(open_store(url), url, tmp_path / "data")
+        yield Ground(local, open_store(url))
+        local.close()
+        return
+    account: Aws = request.getfixturevalue("aws")
+    url = f"s3://studio/{uuid.uuid4().hex}?endpoint_url={account.url}"
+    host, store = Fargate(account, tmp_path), open_store(url)
+    made = FargateTasks(host.client, host.options, store, url, look_seconds=0.05)
+    yield Ground(made, store)
     made.close()
+    host.close()
+
+
+@pytest.fixture
+def store(ground: Ground) -> BlobStore:
+    return ground.store
+
+
+@pytest.fixture
+def tasks(ground: Ground) -> Tasks:
+    return ground.tasks
 
 
 def ended(tasks: Tasks, ticket: str) -> TaskStatus:
@@ -73,6 +111,13 @@ class TestTasks:
         assert status.outcome["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
         assert len(status.outcome["legacy"]) == 8
 
+    def test_a_file_of_the_portals_own_disk_can_be_worked_on(
+        self, tasks: Tasks, store: BlobStore, tmp_path: Path
+    ) -> None:
+        (tmp_path / "one.pt").write_bytes(WEIGHTS)
+        spec = TaskSpec(TaskAction.HASH, (tmp_path / "one.pt").as_uri(), "one.pt")
+        assert ended(tasks, tasks.start(spec)).outcome["size"] == len(WEIGHTS)
+
     def test_what_was_stopped_is_unknown_and_has_left_nothing(self, tasks: Tasks, store: BlobStore) -> None:
         store.put("imports/one", WEIGHTS)
         running = tasks.start(TaskSpec(TaskAction.CONVERT, "imports/one", "one.pt", "checkpoint"))
@@ -89,13 +134,68 @@ class TestTasks:
         store.put("imports/bad", b"<html>")
         ticket = tasks.start(TaskSpec(TaskAction.CONVERT, "imports/bad", "bad.pt", "lora"))
         ended(tasks, ticket)
-        assert "bad.pt" in tasks.logs(ticket)
+        eventually(lambda: "bad.pt" in tasks.logs(ticket), within=60)
         assert tasks.logs("never") == ""
 
 
-def test_a_local_task_ends_with_its_parent_and_the_next_run_sweeps_after_it(
-    store: BlobStore, tmp_path: Path, repository: Path
+@dataclass
+class Line:
+    """Fargate tasks whose program is one line of Python."""
+
+    aws: Aws
+    host: Fargate
+
+    def __post_init__(self) -> None:
+        self.url = f"s3://studio/{uuid.uuid4().hex}?endpoint_url={self.aws.url}"
+        self.store = open_store(self.url)
+        self.tasks = FargateTasks(
+            self.host.client, self.host.options, self.store, self.url, look_seconds=0.05
+        )
+
+
+@pytest.fixture
+def dying(aws: Aws, tmp_path: Path) -> Iterator[Line]:
+    host = Fargate(aws, tmp_path, (sys.executable, "-c", "import sys; sys.exit(3)"))
+    yield Line(aws, host)
+    host.close()
+
+
+def test_a_fargate_task_goes_where_the_deployment_says_and_another_process_sees_how_it_dies(
+    dying: Line, aws: Aws
 ) -> None:
+    ticket = dying.tasks.start(TaskSpec(TaskAction.CONVERT, "imports/one", "one.pt", "lora"))
+    (request,) = dying.host.requests
+    network = request["networkConfiguration"]["awsvpcConfiguration"]
+    assert (network["subnets"], network["securityGroups"]) == (["subnet-1", "subnet-2"], ["sg-1"])
+    assert (request["launchType"], network["assignPublicIp"]) == ("FARGATE", "DISABLED")
+    assert {"key": "Project", "value": "atelier"} in request["tags"]
+    another = FargateTasks(aws.client, dying.host.options, dying.store, dying.url, look_seconds=0.05)
+    status = another.describe(ticket, wait=60.0)
+    assert status.state is TaskState.FAILED
+    assert status.error is not None
+    assert "ended with status 3 before it said how it went" in status.error["message"]
+    assert status.error["retryable"]
+
+
+def test_what_fargate_cannot_start_leaves_nothing_and_says_why(dying: Line, aws: Aws, tmp_path: Path) -> None:
+    spec = TaskSpec(TaskAction.HASH, "imports/one", "one.pt")
+    nowhere = AwsOptions(aws_task_cluster="elsewhere", aws_task_definition="tasks:1")
+    for options, wanted, reason in (
+        (nowhere, spec, r"starting a CPU task.*[Cc]luster"),
+        (AwsOptions(), spec, "ATELIER_AWS_TASK_CLUSTER"),
+        (nowhere, TaskSpec(TaskAction.FOLDER, tmp_path.as_uri(), "x"), "folder"),
+        (nowhere, TaskSpec(TaskAction.HASH, f"{tmp_path.as_uri()}/gone", "x"), "no file"),
+        (nowhere, TaskSpec(TaskAction.HASH, "imports/one", "x" * 9000), "longer than ECS takes"),
+    ):
+        with pytest.raises(AtelierError, match=reason):
+            FargateTasks(aws.client, options, dying.store, dying.url).start(wanted)
+    assert left(dying.store) == []
+
+
+def test_a_local_task_ends_with_its_parent_and_the_next_run_sweeps_after_it(
+    tmp_path: Path, repository: Path
+) -> None:
+    store = open_store((tmp_path / "store").as_uri())
     script = (
         "import sys; from pathlib import Path; from atelier.storage.opening import open_store;"
         "from portal.adapters.local.tasks import LocalTasks; from portal.services.ports import *;"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import json
 import logging
 import os
 import shutil
@@ -13,13 +12,13 @@ import sys
 import threading
 import uuid
 from pathlib import Path
-from typing import Any
 
 from atelier import logs
 from atelier.contract import keys
-from atelier.contract.errors import NotFound, WorkerUnavailable
+from atelier.contract.errors import WorkerUnavailable
 from atelier.processes import Child, spawn
 from atelier.storage.base import BlobStore
+from portal.adapters import task_program
 from portal.services.ports import TaskSpec, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -60,10 +59,8 @@ class LocalTasks:
             ticket = f"{self._run}-{next(self._numbers)}"
             place = self._place(ticket)
             place.mkdir(mode=0o700)
-            words = [spec.action.value, "--store", self._store_url, "--task", ticket, "--source", spec.source]
-            words += ["--name", spec.name, "--workspace", str(place), "--log-level", self._log_level]
-            if spec.kind:
-                words += ["--kind", spec.kind]
+            words = task_program.words(spec, ticket, self._store_url, spec.source, self._log_level)
+            words += ["--workspace", str(place)]
             try:
                 child = spawn([*self._argv, *words], {"OMP_NUM_THREADS": "1"}, log=self._log(ticket))
             except OSError as error:
@@ -124,17 +121,13 @@ class LocalTasks:
         return self._root / self._run / f"{ticket}.log"
 
     def _ended(self, ticket: str, status: int) -> TaskStatus:
-        try:
-            found: Any = json.loads(self._store.get(keys.task_result(ticket)))
-            error, outcome = found.get("error"), found.get("outcome", {})
-        except (NotFound, ValueError, AttributeError):
-            said = "; ".join(logs.legible(line) for line in self.logs(ticket).splitlines())
-            log.warning("task %s ended with status %s: %s", ticket, status, said)
-            lost = f"The task ended with status {status} before it said how it went. Try again."
-            error, outcome = WorkerUnavailable(lost).body(), {}
-        if error is not None:
-            return TaskStatus(TaskState.FAILED, error=error)
-        return TaskStatus(TaskState.SUCCEEDED, outcome)
+        found = task_program.left(self._store, ticket)
+        if found is not None:
+            return found
+        said = "; ".join(logs.legible(line) for line in self.logs(ticket).splitlines())
+        log.warning("task %s ended with status %s: %s", ticket, status, said)
+        lost = f"The task ended with status {status} before it said how it went. Try again."
+        return TaskStatus(TaskState.FAILED, error=WorkerUnavailable(lost).body())
 
     def _open(self) -> None:
         """Take a folder of this run, locked while the process lives, and remove those of the dead."""

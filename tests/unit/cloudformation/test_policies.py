@@ -280,19 +280,9 @@ ON_THE_WAY = {
 
 
 TO_COME = {
-    "ecs:DescribeTasks",
-    "ecs:RunTask",
-    "ecs:StopTask",
-    "logs:FilterLogEvents",
-    "logs:GetLogEvents",
-    "secretsmanager:CreateSecret",
-    "secretsmanager:DescribeSecret",
-    "secretsmanager:GetSecretValue",
     "servicequotas:ListServiceQuotas",
-    "sqs:DeleteMessage",
-    "sqs:ReceiveMessage",
 }
-"""Of adapters that this role is ready for: queue, secrets, CPU tasks, quotas."""
+"""Of adapters that this role is ready for: quotas."""
 
 
 @cache
