@@ -45,6 +45,7 @@ LARGE = {
     "DatabaseReplica": "yes",
     "AlarmEmail": "somebody@example.com",
     "MonthlyBudget": "500",
+    "ImportObjects": "arn:aws:s3:::theirs/*,arn:aws:s3:::others/models/*",
     "SourceType": "s3",
     "SourceBucket": "code",
     "SourceKey": "atelier.zip",
@@ -102,7 +103,7 @@ class Worked:
         self._nested: dict[str, Any] = {}
         for key, told in self.template.get("Parameters", {}).items():
             value = (given or {}).get(key, told.get("Default", f"<{key}>"))
-            listed = told["Type"].startswith("List<") and isinstance(value, str)
+            listed = told["Type"].startswith(("List<", "CommaDelimitedList")) and isinstance(value, str)
             self._parameters[key] = value.split(",") if listed else value
 
     def resources(self) -> dict[str, dict[str, Any]]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import botocore.session
 import pytest
 from botocore import xform_name
 
+from atelier.contract import keys
 from tests.architecture.source import ROOT
 from tests.unit.cloudformation.templates import (
     CLOUDFRONT,
@@ -34,6 +38,8 @@ OTHERS = (
     "log-group:/aws/sagemaker/TrainingJobs",
     "connection/1",  # the connection that was given
     "code/",  # the source that was given
+    "theirs/",  # buckets to import from that were given
+    "others/",
 )
 """Names that AWS or the operator chose."""
 
@@ -202,14 +208,68 @@ def test_workers_write_only_what_is_theirs() -> None:
         if "s3:GetObject" in each.actions:
             read.setdefault(each.where, set()).update(folders)
     assert written == {
-        "workers.InferenceRole": {"jobs/*", "answers/*", "endpoints/*", "async/*"},
+        "workers.InferenceRole": {"jobs/*", "answers/*", "endpoints/*", "async/*", "training/*"},
         "workers.TrainingRole": {"training/*"},
-        "workers.TaskRole": {"tasks/*"},
+        "workers.TaskRole": {"tasks/*", "models/*"},
         "identity.PortalStore": {"*"},
     }
     assert "*" not in read["workers.InferenceRole"] | read["workers.TrainingRole"] | read["workers.TaskRole"]
-    deleting = {each.where for each in allowed() if any("Delete" in action for action in each.actions)}
-    assert deleting == {"identity.PortalStore", "identity.PortalEndpoints", "workers.SageMakerHost"}
+    deleting = {
+        (each.where, resource.rsplit("<Bucket>/", 1)[-1])
+        for each in allowed()
+        if "s3:DeleteObject" in each.actions
+        for resource in each.resources
+    }
+    assert deleting == {
+        ("identity.PortalStore", "*"),
+        ("workers.InferenceRole", "jobs/*/preview-*"),
+        ("workers.TaskRole", "imports/*"),
+    }
+
+
+def test_models_are_imported_from_the_buckets_that_were_named_and_no_others() -> None:
+    (named,) = [each for each in allowed() if each.body.get("Sid") == "ImportFromOtherBuckets"]
+    assert named.actions == ["s3:GetObject"]
+    assert named.resources == ["arn:aws:s3:::theirs/*", "arn:aws:s3:::others/models/*"]
+    without = studio(CLOUDFRONT)["workers"].resources()["TaskRole"]["Properties"]["Policies"][0]
+    assert "ImportFromOtherBuckets" not in repr(without)
+
+
+PROGRAMS = {
+    "workers.InferenceRole": ("workers/inference", "workers/runtime", "workers/training/endpoint.py"),
+    "workers.TaskRole": ("workers/tasks",),
+}
+"""Which code runs under which role."""
+
+
+@pytest.mark.parametrize("role", PROGRAMS)
+def test_a_worker_reaches_every_place_that_its_code_names(role: str) -> None:
+    bucket = "arn:aws:s3:::<Bucket>/"
+    reached = [
+        resource.removeprefix(bucket)
+        for each in allowed()
+        if each.where == role and any(action.startswith("s3:") for action in each.actions)
+        for resource in each.resources
+        if resource.startswith(bucket)
+    ]
+    named = {
+        node.func.attr
+        for path in _files(PROGRAMS[role])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func.value) == "keys"
+    }
+    assert len(named) >= 4
+    for name in named:
+        key = _example(getattr(keys, name))
+        assert any(fnmatchcase(key, pattern) for pattern in reached), f"{role}: {key}"
+
+
+def _example(key: Callable[..., str]) -> str:
+    """A key with something for each of its names."""
+    given = inspect.signature(key).parameters.values()
+    return key(*(1 if "int" in str(each.annotation) else "x" for each in given))
 
 
 def test_nobody_but_the_launcher_reads_the_first_password() -> None:
@@ -289,7 +349,7 @@ TO_COME = {
 def calls() -> frozenset[str]:
     """IAM's names of every call that the source makes of boto3's clients."""
     session = botocore.session.get_session()
-    words = {word for path in _files() for word in _words(ast.parse(path.read_text(encoding="utf-8")))}
+    words = {word for path in _files(SOURCES) for word in _words(ast.parse(path.read_text(encoding="utf-8")))}
     words.discard("search")  # of regular expressions, not SageMaker's
     found = set()
     for service, prefix in SERVICES.items():
@@ -301,8 +361,8 @@ def calls() -> frozenset[str]:
     return frozenset(OTHERWISE_NAMED.get(each, each) for each in found)
 
 
-def _files() -> list[Any]:
-    return [file for each in SOURCES for file in (sorted((ROOT / each).rglob("*.py")) or [ROOT / each])]
+def _files(places: tuple[str, ...]) -> list[Path]:
+    return [file for each in places for file in (sorted((ROOT / each).rglob("*.py")) or [ROOT / each])]
 
 
 def _words(tree: ast.Module) -> Iterator[str]:
