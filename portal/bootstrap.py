@@ -208,19 +208,19 @@ def build_work(
         [*chores, answers.deliver, orphans.round, importing.imports],
         measures,
     )
-    acceptance = Acceptance(database, clock, changes, imports.quotas, limits, keep=Inputs(store).keep)
+    accepts = Acceptance(database, clock, changes, imports.quotas, limits, Inputs(store).keep, fleet.offers)
     return Work(
         models=models,
         desk=desk,
         folders=ModelFolders(database, clock, models),
         uploads=uploads,
         endpoints=endpoints,
-        acceptance=acceptance,
+        acceptance=accepts,
         jobs=jobs,
         answers=answers,
         details=JobDetails(database, clock),
         actions=actions,
-        dead_letters=DeadLetters(database, clock, changes, imports.quotas, acceptance.take_room),
+        dead_letters=DeadLetters(database, clock, changes, imports.quotas, accepts.take_room),
         files=files,
         changes=changes,
         fleet=fleet,

@@ -60,6 +60,30 @@ def async_failures(endpoint: str) -> str:
     return f"async/{_checked(endpoint)}/failures"
 
 
+CUSTOM = "custom/"
+"""Where calls of custom endpoints and their answers lie: they are kept for days."""
+
+
+def custom_answers(endpoint: str) -> str:
+    """As `async_answers`, of an endpoint that runs somebody's own image."""
+    return f"{CUSTOM}{_checked(endpoint)}/answers"
+
+
+def custom_failures(endpoint: str) -> str:
+    """As `async_failures`, of such an endpoint."""
+    return f"{CUSTOM}{_checked(endpoint)}/failures"
+
+
+def custom_body(user: str, call: str) -> str:
+    """The body of a user's call of a custom endpoint."""
+    return f"{CUSTOM}{_checked(user)}/{_checked(call)}"
+
+
+def custom_call(user: str, call: str) -> str:
+    """What is remembered of that call."""
+    return f"{CUSTOM}{_checked(user)}/{_checked(call)}.json"
+
+
 def progress(job: str, part: str, number: int) -> str:
     """Progress of a running attempt, overwritten with a growing `seq`."""
     return attempt(job, part, number) + "progress.json"

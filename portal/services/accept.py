@@ -8,7 +8,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,12 +31,13 @@ from portal.db.work import AnswerDue, Endpoint, IdempotencyKey, Job, Part
 from portal.domain.effort import effort
 from portal.domain.states import UNFINISHED_JOBS
 from portal.services import audit, model_presence, wire_requests
-from portal.services.access import endpoints_of
+from portal.services.access import endpoints_of, takes_parts
 from portal.services.callers import Caller
 from portal.services.changes import WORK, Changes
 from portal.services.dispatch_watch import IDEMPOTENCY_SECONDS
 from portal.services.models import catalogue
-from portal.services.ports import Clock
+from portal.services.placing import placed
+from portal.services.ports import Clock, InstanceType
 from portal.services.quotas import Quotas
 from portal.services.setting_layers import Standing, standing
 from portal.services.wire_requests import Wish
@@ -73,8 +74,9 @@ class Acceptance:
         changes: Changes,
         quotas: Quotas,
         limits: Limits | None = None,
-        draw: Callable[[], int] = draw_seed,
         keep: Callable[[Caller, str], str] | None = None,
+        offers: Callable[[], Iterable[InstanceType]] = tuple,
+        draw: Callable[[], int] = draw_seed,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -83,6 +85,7 @@ class Acceptance:
         self._limits = limits or Limits()
         self._draw = draw
         self._keep = keep or no_inputs
+        self._offers = offers
         self._counted = itertools.count(1)
         self.accepted = 0
         """Jobs accepted since this process started."""
@@ -237,6 +240,7 @@ class Acceptance:
         if wish is not None:
             resolution = replace(resolution, ignored=(*resolution.ignored, *wish.ignored))
         model_presence.check(session, resolution.parts)
+        endpoint = placed(session, user_id, endpoint, resolution.parts, self._offers())
         return Ready(endpoint, resolution)
 
     def take_room(self, session: Session, user_id: str) -> None:
@@ -344,7 +348,7 @@ def _chosen(session: Session, user_id: str, request: JobRequest, held: Standing)
 
 
 def _endpoint(session: Session, user_id: str, wanted: str) -> str | None:
-    every = session.scalar(select(Endpoint.name).limit(1))
+    every = session.scalar(select(Endpoint.name).where(takes_parts()).limit(1))
     names = endpoints_of(session, user_id)
     if wanted == AUTOMATIC and (names or not every):
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from atelier.contract.errors import InvalidRequest, NotFound, NotPermitted
@@ -103,11 +103,15 @@ class Access:
         return permissions_of(self._session, self._subject.roles)
 
 
+def takes_parts() -> ColumnElement[bool]:
+    """Which endpoints take parts of jobs, as a condition: custom ones do not."""
+    return Endpoint.kind.not_in([each.value for each in EndpointKind if each.custom])
+
+
 def endpoints_of(session: Session, user_id: str) -> list[str]:
     """The names of the endpoints that a user's work may go to: custom ones take no parts of jobs."""
     access = Access(session, user_id)
-    ours = Endpoint.kind.not_in([each.value for each in EndpointKind if each.custom])
-    every = session.scalars(select(Endpoint.name).where(ours).order_by(Endpoint.name))
+    every = session.scalars(select(Endpoint.name).where(takes_parts()).order_by(Endpoint.name))
     return [name for name in every if access.endpoint(name)]
 
 

@@ -12,6 +12,7 @@ from portal.services.access import AccessRules
 from portal.services.checkup import Checkup
 from portal.services.costs import CostBook
 from portal.services.credentials import Credentials
+from portal.services.custom_calls import CustomCalls
 from portal.services.departures import Departures
 from portal.services.detections import Detections
 from portal.services.health import Health
@@ -66,6 +67,11 @@ class Services:
     health: Health
     checkup: Checkup
     platform: tuple[PlatformPart, ...] = ()
+
+    @property
+    def custom(self) -> CustomCalls:
+        """Calls of custom endpoints."""
+        return CustomCalls(self.database, self.store, self.work.fleet, self.clock)
 
     def start(self) -> None:
         """Begin what runs beside the requests."""

@@ -8,12 +8,15 @@ from typing import Any
 from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
 
+from atelier.contract import keys
 from atelier.contract.jobs import JobState
 from atelier.storage.base import BlobStat
 from portal.db.work import Attempt, Endpoint, Job, Model, Part, Picture, RetiredBlob
 from portal.services.completion import VISIBLE
 
 MODELS = "models/"
+KEPT: Mapping[str, float] = {keys.CUSTOM: 7 * 86_400.0}
+"""For how many seconds more some blobs stay: somebody may fetch them."""
 Rule = Callable[[Session, Sequence[BlobStat]], list[BlobStat]]
 """(session, blobs that are old enough) -> those of them that nobody will ever see."""
 
@@ -97,7 +100,9 @@ def of_endpoints(session: Session, blobs: Sequence[BlobStat]) -> list[BlobStat]:
 
 
 def all_of_them(_session: Session, blobs: Sequence[BlobStat]) -> list[BlobStat]:
-    """What is fetched or written anew within minutes: what a CPU task made, what a worker says of itself."""
+    """What is fetched or written anew within minutes: what a CPU task made, what a worker says of itself,
+    what SageMaker notes of calls that ended.
+    """
     return list(blobs)
 
 
@@ -113,6 +118,8 @@ RULES: Mapping[str, Rule] = {
     "tasks/": all_of_them,
     "imports/": all_of_them,
     "endpoints/": all_of_them,
+    "async/": all_of_them,
+    keys.CUSTOM: all_of_them,
     "health/": all_of_them,
     "catalogue/": of_endpoints,
     "control/": of_endpoints,

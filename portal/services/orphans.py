@@ -25,7 +25,7 @@ from portal.db.audit import AuditEntry
 from portal.db.base import Database
 from portal.services import audit
 from portal.services.model_desk import ModelDesk
-from portal.services.orphan_rules import MODELS, RULES
+from portal.services.orphan_rules import KEPT, MODELS, RULES
 from portal.services.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Orphans:
         for prefix, rule in RULES.items():
             blobs = self._store.list(prefix)
             while batch := list(islice(blobs, BATCH)):
-                old = [blob for blob in batch if blob.modified < before]
+                old = [blob for blob in batch if blob.modified < before - KEPT.get(prefix, 0.0)]
                 with self._database.reading() as session:
                     orphans = rule(session, old) if old else []
                 self._remove(prefix, orphans, swept, dry_run)

@@ -191,6 +191,14 @@ class TicketState(StrEnum):
     """Never heard of, or lost with a process."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a call of a custom endpoint: the blob with its answer, or with the reason of its failure."""
+
+    key: str
+    failed: bool = False
+
+
 class Fleet(Protocol):
     """Inference endpoints: made, watched, fed. No method waits for a worker."""
 
@@ -238,6 +246,22 @@ class Fleet(Protocol):
 
     def poll(self, ticket: str) -> TicketState:
         """What became of a ticket."""
+        ...
+
+    def ask(self, name: str, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        """(answer, media type) of a custom endpoint whose callers wait, to an untouched body. Raises
+        AtelierError.
+        """
+        ...
+
+    def leave(self, name: str, key: str, content_type: str) -> str:
+        """Let another custom endpoint take the blob `key` as its body, untouched; a ticket for `outcome`.
+        Raises AtelierError.
+        """
+        ...
+
+    def outcome(self, ticket: str) -> Outcome | None:
+        """What became of such a call; None while nothing has. Raises NotFound once nothing will."""
         ...
 
     def close(self) -> None:

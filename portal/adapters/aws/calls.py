@@ -17,11 +17,11 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from atelier import logs
 from atelier.contract import keys
-from atelier.contract.errors import AtelierError, PayloadTooLarge, WorkerUnavailable, WorkReturned
+from atelier.contract.errors import AtelierError, NotFound, PayloadTooLarge, WorkerUnavailable, WorkReturned
 from atelier.storage.base import BlobStore
 from portal.adapters.aws import failures
 from portal.adapters.aws.names import Names
-from portal.services.ports import Clock, Completion, Submission, TicketState
+from portal.services.ports import Clock, Completion, Outcome, Submission, TicketState
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,10 @@ class AsyncCalls:
         label = f"{submission.part}-{submission.attempt}"[-64:]
         return self.send(submission.endpoint, key, JSON, label).ticket
 
-    def send(self, endpoint: str, key: str, content_type: str, label: str) -> Sent:
-        """Let an endpoint take the body that lies under `key`. `label` is its id in SageMaker's notices."""
+    def send(self, endpoint: str, key: str, content_type: str, label: str, *, custom: bool = False) -> Sent:
+        """Let an endpoint take the body that lies under `key`. `label` is its id in SageMaker's notices;
+        `custom` says that the endpoint runs somebody's own image.
+        """
         try:
             told = self._runtime.invoke_endpoint_async(
                 EndpointName=self._names.endpoint(endpoint),
@@ -68,16 +70,29 @@ class AsyncCalls:
             raise refused(error, endpoint) from error
         until = int(self._clock.now()) + TTL_SECONDS + INVOCATION_SECONDS
         answer, failure = told.get("OutputLocation", ""), told.get("FailureLocation", "")
-        return Sent(endpoint, _last(answer), _last(failure), until)
+        return Sent(endpoint, _last(answer), _last(failure), until, custom)
+
+    def outcome(self, ticket: str) -> Outcome | None:
+        """The blob that a call's end has made, if it has. Raises NotFound once it would have."""
+        sent = Sent.of(ticket)
+        if sent is not None:
+            if sent.answer_key and self._store.stat(sent.answer_key):
+                return Outcome(sent.answer_key)
+            if sent.failure_key and self._store.stat(sent.failure_key):
+                return Outcome(sent.failure_key, failed=True)
+        if sent is None or self._clock.now() >= sent.until:
+            raise NotFound("There is no such call, or the endpoint never answered it.")
+        return None
 
     def poll(self, ticket: str) -> TicketState:
         """Done once SageMaker has noted an answer or a failure; unknown once it must have."""
         sent = Sent.of(ticket)
         if sent is None:
             return TicketState.UNKNOWN
-        if any(self._store.stat(key) is not None for key in (sent.answer_key, sent.failure_key) if key):
-            return TicketState.DONE
-        return TicketState.PENDING if self._clock.now() < sent.until else TicketState.UNKNOWN
+        try:
+            return TicketState.PENDING if self.outcome(ticket) is None else TicketState.DONE
+        except NotFound:
+            return TicketState.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -90,29 +105,39 @@ class Sent:
     answer: str
     failure: str
     until: int
+    custom: bool = False
 
     @property
     def ticket(self) -> str:
         """As text of at most 200 characters."""
-        return f"a {self.until} {self.endpoint} {self.answer} {self.failure}".rstrip()
+        kind = "c" if self.custom else "a"
+        return f"{kind} {self.until} {self.endpoint} {self.answer} {self.failure}".rstrip()
 
     @property
     def answer_key(self) -> str:
         """Where the answer will lie; empty where SageMaker did not say."""
-        return f"{keys.async_answers(self.endpoint)}/{self.answer}" if self.answer else ""
+        return f"{folders(self.endpoint, custom=self.custom)[0]}/{self.answer}" if self.answer else ""
 
     @property
     def failure_key(self) -> str:
         """Where the reason of a failure will lie."""
-        return f"{keys.async_failures(self.endpoint)}/{self.failure}" if self.failure else ""
+        return f"{folders(self.endpoint, custom=self.custom)[1]}/{self.failure}" if self.failure else ""
 
     @classmethod
     def of(cls, ticket: str) -> Sent | None:
         """The call of a ticket; None for any other ticket."""
         words = ticket.split(" ")
-        if len(words) not in (4, 5) or words[0] != "a" or not words[1].isdigit():
+        if len(words) not in (4, 5) or words[0] not in ("a", "c") or not words[1].isdigit():
             return None
-        return cls(words[2], words[3], words[4] if len(words) == 5 else "", int(words[1]))
+        failure = words[4] if len(words) == 5 else ""
+        return cls(words[2], words[3], failure, int(words[1]), words[0] == "c")
+
+
+def folders(endpoint: str, *, custom: bool) -> tuple[str, str]:
+    """Where an endpoint's answers and failures are noted: those of custom ones are kept for longer."""
+    if custom:
+        return keys.custom_answers(endpoint), keys.custom_failures(endpoint)
+    return keys.async_answers(endpoint), keys.async_failures(endpoint)
 
 
 class WaitingCalls:

@@ -12,11 +12,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from atelier.contract import keys
 from atelier.contract.errors import AtelierError, InvalidRequest, LimitExceeded, WorkReturned
 from atelier.storage.base import BlobStore
 from portal.adapters.aws import failures, instances, service_quotas
-from portal.adapters.aws.calls import AsyncCalls, WaitingCalls
+from portal.adapters.aws.calls import AsyncCalls, WaitingCalls, folders
 from portal.adapters.aws.names import Names
 from portal.adapters.aws.requests import Container, precisions, wanted
 from portal.adapters.aws.sagemaker import BROKEN, IN_TRANSITION, Endpoints, Seen
@@ -32,6 +31,7 @@ from portal.services.ports import (
     EndpointStatus,
     InstanceType,
     Metric,
+    Outcome,
     Submission,
     TicketState,
 )
@@ -104,8 +104,8 @@ class SageMakerFleet:
             store_url,
             job_key_arn,
             dict(settings or {}),
-            answers=lambda name: store.location(keys.async_answers(name)),
-            failures=lambda name: store.location(keys.async_failures(name)),
+            answers=lambda spec: store.location(folders(spec.name, custom=_custom(spec))[0]),
+            failures=lambda spec: store.location(folders(spec.name, custom=_custom(spec))[1]),
         )
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -180,6 +180,18 @@ class SageMakerFleet:
     def poll(self, ticket: str) -> TicketState:
         """See Fleet. Asynchronous tickets outlive the process; those of calls that wait do not."""
         return self._waiting.poll(ticket) if ticket.startswith("r-") else self._queue.poll(ticket)
+
+    def ask(self, name: str, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        """See Fleet."""
+        return self._waiting.call(name, body, content_type, accept)
+
+    def leave(self, name: str, key: str, content_type: str) -> str:
+        """See Fleet."""
+        return self._queue.send(name, key, content_type, key.rpartition("/")[2][-64:], custom=True).ticket
+
+    def outcome(self, ticket: str) -> Outcome | None:
+        """See Fleet."""
+        return self._queue.outcome(ticket)
 
     def close(self) -> None:
         """See Fleet. AWS runs the endpoints, so there is nothing to let go of."""
@@ -323,6 +335,10 @@ class SageMakerFleet:
         kind = kept.spec.instance_type if kept.spec else "instance"
         told = failures.explained(seen.reason, kind, self._names.endpoint(name)) if seen.reason else ""
         return status_of(seen, told or kept.failed, " ".join(filter(None, (kept.note, kept.short))))
+
+
+def _custom(spec: EndpointSpec) -> bool:
+    return EndpointKind(spec.kind).custom
 
 
 def status_of(seen: Seen, reason: str, note: str) -> EndpointStatus:

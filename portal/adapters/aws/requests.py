@@ -35,14 +35,14 @@ CACHE_SHARE = 0.8
 class Container:
     """What every worker of a deployment is told: where the store is, which secret signs jobs, further
     ATELIER_ settings. `answers` and `failures` are where SageMaker puts what an asynchronous call came to,
-    as s3:// folders, by endpoint.
+    as s3:// folders.
     """
 
     store_url: str
     job_key_arn: str
     settings: Mapping[str, str]
-    answers: Callable[[str], str]
-    failures: Callable[[str], str]
+    answers: Callable[[EndpointSpec], str]
+    failures: Callable[[EndpointSpec], str]
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _config(spec: EndpointSpec, options: AwsOptions, container: Container) -> di
 
 def _asynchronous(spec: EndpointSpec, options: AwsOptions, container: Container) -> dict[str, Any]:
     output: dict[str, Any] = {
-        "S3OutputPath": container.answers(spec.name),
-        "S3FailurePath": container.failures(spec.name),
+        "S3OutputPath": container.answers(spec),
+        "S3FailurePath": container.failures(spec),
     }
     if options.aws_kms_key:
         output["KmsKeyId"] = options.aws_kms_key

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from atelier import logs
-from atelier.contract.errors import InvalidRequest, WorkerUnavailable, WorkReturned
+from atelier.contract.errors import InvalidRequest, NotFound, WorkerUnavailable, WorkReturned
 from portal.adapters.local.crew import Crew
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.machine import offers
@@ -29,6 +29,7 @@ from portal.services.ports import (
     EndpointStatus,
     InstanceType,
     Metric,
+    Outcome,
     Submission,
     TicketState,
 )
@@ -36,6 +37,7 @@ from portal.services.ports import (
 log = logging.getLogger(__name__)
 
 REMEMBERED_TICKETS = 10_000
+NO_CUSTOM = "Only a process that runs endpoints on AWS can call a custom one."
 
 
 class LocalFleet:
@@ -137,6 +139,18 @@ class LocalFleet:
         """See Fleet. Tickets of another run of the portal are unknown: its workers died with it."""
         with self._lock:
             return self._tickets.get(ticket, TicketState.UNKNOWN)
+
+    def ask(self, name: str, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        """See Fleet. There are no custom endpoints on one machine."""
+        raise WorkerUnavailable(NO_CUSTOM)
+
+    def leave(self, name: str, key: str, content_type: str) -> str:
+        """See Fleet. There are no custom endpoints on one machine."""
+        raise WorkerUnavailable(NO_CUSTOM)
+
+    def outcome(self, ticket: str) -> Outcome | None:
+        """See Fleet. There are no custom endpoints on one machine."""
+        raise NotFound("There is no such call.")
 
     def close(self) -> None:
         """Stop every worker."""

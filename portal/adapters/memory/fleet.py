@@ -16,6 +16,7 @@ from portal.services.ports import (
     EndpointState,
     EndpointStatus,
     InstanceType,
+    Outcome,
     Submission,
     TicketState,
 )
@@ -48,6 +49,8 @@ class InMemoryFleet:
         self.submissions: list[Submission] = []
         self.refusal: AtelierError | None = None
         self._tickets: dict[str, TicketState] = {}
+        self.left: list[tuple[str, str, str]] = []
+        self.outcomes: dict[str, Outcome] = {}
 
     def check(self, spec: EndpointSpec) -> None:
         """See Fleet. It makes everything."""
@@ -94,6 +97,19 @@ class InMemoryFleet:
     def poll(self, ticket: str) -> TicketState:
         """See Fleet."""
         return self._tickets.get(ticket, TicketState.UNKNOWN)
+
+    def ask(self, name: str, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+        """See Fleet. The answer is the body."""
+        return body, content_type
+
+    def leave(self, name: str, key: str, content_type: str) -> str:
+        """See Fleet. It ends when a test puts an outcome under its ticket."""
+        self.left.append((name, key, content_type))
+        return key
+
+    def outcome(self, ticket: str) -> Outcome | None:
+        """See Fleet."""
+        return self.outcomes.get(ticket)
 
     def close(self) -> None:
         """See Fleet."""
