@@ -56,6 +56,7 @@ from portal.pages import access as access_page
 from portal.pages import admin, docs, join, login, people
 from portal.pages import audit as audit_page
 from portal.pages import endpoints as endpoints_page
+from portal.pages import imports as imports_page
 from portal.pages import jobs as jobs_page
 from portal.pages import models as models_page
 from portal.pages import settings as settings_page
@@ -77,6 +78,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     settings_page.router,
     audit_page.router,
     join.router,
+    imports_page.router,
     models_page.router,
     docs.router,
     auth.router,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from atelier.contract.errors import AtelierError, InvalidRequest
 from atelier.contract.models import ModelKind
 from atelier.modelcard import legible
-from portal.cli import packs
+from portal.cli import imports, packs
 from portal.cli.commands import OPERATOR, command, group, services
 from portal.services.model_folders import files_at, folder_of, is_mere_picture, kind_of
 from portal.services.model_views import Wanted
@@ -23,19 +23,32 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> None:
     """Declare the commands."""
     models = group(commands, "model", "Import models and list them.")
-    load = command(models, "import", _import, "Register a model file, or all files of a folder.")
-    load.add_argument("path", type=Path, metavar="FILE|DIR")
+    load = command(
+        models, "import", _import, "Register a model file, all files of a folder, or a model from elsewhere."
+    )
+    load.add_argument(
+        "path",
+        metavar="FILE|DIR|SOURCE",
+        help="a source is hf:organisation/repository[@revision][/file], https://host/path or s3://bucket/key",
+    )
     load.add_argument("--link", action="store_true", help="leave the file where it is instead of copying it")
     load.add_argument(
         "--kind", choices=[kind.value for kind in ModelKind], help="what it is; else by its folder's name"
     )
     load.add_argument("--name", help="the name it goes by; else its file's")
+    load.add_argument("--sha256", help="what the file of a source must have")
     packs.add_to(models)
+    imports.add_to(models)
     command(models, "list", _list, "List the models.")
     command(models, "refresh", _refresh, "Register what is new in folders that were imported with --link.")
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    if arguments.path.startswith(imports.BEGINNINGS):
+        return imports.import_source(arguments)
+    if arguments.sha256:
+        raise InvalidRequest("A sha256 is for a source. A file of this machine is what it is.")
+    arguments.path = Path(arguments.path)
     paths = files_at(arguments.path)
     if arguments.name and len(paths) > 1:
         raise InvalidRequest("A name fits one file, not a folder of them. Leave --name out.")

@@ -9,9 +9,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from atelier.contract.errors import AtelierError, NotAuthenticated
+from atelier.contract.models import ModelKind
 from portal.api.security import Caller, require, services_of
 from portal.pages.rendering import page
 from portal.services.container import Services
+from portal.services.imports import ImportWish
 from portal.services.ports import EndpointKind, EndpointSpec, Metric
 
 router = APIRouter(prefix="/portal/endpoints", include_in_schema=False)
@@ -22,6 +24,7 @@ Optional = Annotated[str, Form(pattern=r"^\s*[0-9]{0,5}\s*$")]
 
 DONE = {
     "created": "The endpoint was created. Its worker starts, unless it may sleep until there is work.",
+    "supplied": "The endpoint was created. Its models are on their way: see the page Models.",
     "changed": "The endpoint was changed. Running work was not interrupted.",
     "deleted": "The endpoint is gone. What waited for it goes to any other.",
     "leaving": "The endpoint is being deleted: it goes once its workers have stopped.",
@@ -52,6 +55,7 @@ def put(
     image: Annotated[str, Form(max_length=300)] = "",
     metric: Annotated[str, Form(max_length=20)] = Metric.DEMAND.value,
     schedule: Annotated[str, Form(max_length=400)] = "",
+    sources: Annotated[str, Form(max_length=20_000)] = "",
     what: Annotated[str, Form(max_length=16)] = "created",
 ) -> Response:
     """Create an endpoint, change its numbers, or take it away; or say why not."""
@@ -76,12 +80,31 @@ def put(
         elif what == "changed":
             kept.update(caller, name, numbers)
         else:
-            kept.create(caller, EndpointSpec(name=name.strip(), kind=kind, **numbers))  # type: ignore[arg-type]
+            spec = EndpointSpec(name=name.strip(), kind=kind, **numbers)  # type: ignore[arg-type]
+            what = _created(services, caller, spec, wished(sources))
     except NotAuthenticated:
         raise
     except AtelierError as error:
         return _page(request, services, error.http_status, wrong=error.message)
     return RedirectResponse(f"/portal/endpoints?done={what if what in DONE else 'created'}", 303)
+
+
+def _created(services: Services, caller: Caller, spec: EndpointSpec, wishes: list[ImportWish]) -> str:
+    """Create an endpoint and ask for its models; what the page says then."""
+    services.work.imports.check(caller, wishes)
+    services.work.endpoints.create(caller, spec)
+    services.work.imports.ask_all(caller, wishes, endpoint=spec.name)
+    return "supplied" if wishes else "created"
+
+
+def wished(sources: str) -> list[ImportWish]:
+    """The models that are named one a line, each after its kind where it is no checkpoint."""
+    kinds, found = {kind.value: kind for kind in ModelKind}, []
+    for line in filter(None, map(str.strip, sources.splitlines())):
+        first, _, rest = line.partition(" ")
+        kind = kinds.get(first) if rest else None
+        found.append(ImportWish(rest.strip(), kind) if kind else ImportWish(line))
+    return found
 
 
 def _page(request: Request, services: Services, status_code: int = 200, **values: str) -> Response:

@@ -35,10 +35,15 @@ DONE = {
     "deleted": "The model was deleted. Jobs that were accepted are still drawn with it.",
     "uploaded": "The model was uploaded.",
     "shared": "Who sees the model was changed.",
+    "asked": "The import was asked for. It is followed below.",
+    "token": "The token is kept. It is sent to its own site alone.",
+    "forgotten": "The token was forgotten.",
     "refreshed": "The linked folders were looked through.",
     "missing": "The linked folders were looked through. Files that are gone are marked as missing below.",
 }
 """What the page says after a change, by the word in its address."""
+SHOWN_IMPORTS = 10
+"""The newest ones, above the list."""
 
 
 @router.get("")
@@ -89,7 +94,7 @@ def change_model(
         change = ModelChange(name, notes, family_override)
         services.work.desk.change(caller, model_id, change, arrived(request).origin)
     except AtelierError as error:
-        return _refused(request, services, error)
+        return refused(request, services, error)
     return _back("changed")
 
 
@@ -99,7 +104,7 @@ def make_standard(model_id: str, request: Request, caller: Keeper, services: Ser
     try:
         services.work.desk.change(caller, model_id, ModelChange(standard=True), arrived(request).origin)
     except AtelierError as error:
-        return _refused(request, services, error)
+        return refused(request, services, error)
     return _back("standard")
 
 
@@ -109,7 +114,7 @@ def delete_model(model_id: str, request: Request, caller: Owner, services: Servi
     try:
         services.work.desk.delete(caller, model_id, arrived(request).origin)
     except AtelierError as error:
-        return _refused(request, services, error)
+        return refused(request, services, error)
     return _back("deleted")
 
 
@@ -128,7 +133,7 @@ def set_preview(
             raise InvalidRequest(f"Choose a picture of at most {MAX_BYTES // 2**20} MiB.")
         services.work.desk.set_preview(caller, model_id, data, arrived(request).origin)
     except AtelierError as error:
-        return _refused(request, services, error)
+        return refused(request, services, error)
     return _back("preview")
 
 
@@ -146,7 +151,7 @@ def share_model(
         wish = Wish(Visibility(seen_by)) if broad else Wish(Visibility.TEAM, seen_by)
         services.sharing.share(caller, Owned.MODEL, model_id, wish)
     except AtelierError as error:
-        return _refused(request, services, error)
+        return refused(request, services, error)
     return _back("shared")
 
 
@@ -162,7 +167,8 @@ def _page(
 ) -> Response:
     kinds = [each.value for each in ModelKind]
     wanted = Wanted(ModelKind(kind) if kind in kinds else None, search=search, missing=True)
-    caller = request.state.caller
+    caller, asked = request.state.caller, services.work.imports
+    may_import = caller.may("models.upload")
     found = services.work.desk.records(wanted, caller)
     return page(
         request,
@@ -171,6 +177,9 @@ def _page(
         models=[(each, preview_url(each)) for each in found],
         kinds=kinds,
         teams=services.teams.of(caller.user_id) if caller.may("sharing.own") else (),
+        imports=asked.listed(caller)[:SHOWN_IMPORTS] if may_import else (),
+        tokens=asked.tokens.listed(caller) if may_import else (),
+        hub=asked.tokens.hub_site,
         vaes=[each.filename for each, _ in services.work.models.listed(ModelKind.VAE)],
         kind=kind,
         search=search,
@@ -179,7 +188,8 @@ def _page(
     )
 
 
-def _refused(request: Request, services: Services, error: AtelierError) -> Response:
+def refused(request: Request, services: Services, error: AtelierError) -> Response:
+    """The list again, with what was wrong. Raises NotAuthenticated."""
     if isinstance(error, NotAuthenticated):
         raise error
     return _page(request, services, status_code=error.http_status, wrong=error.message)

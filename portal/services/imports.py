@@ -158,6 +158,13 @@ class Imports:
             ]
             return [_view(row, actor.username) for row in rows]
 
+    def check(self, actor: audit.Actor, wishes: Sequence[ImportWish]) -> None:
+        """Refuse imports for everybody that could not be asked for. Raises NotPermitted, InvalidRequest."""
+        if wishes and isinstance(actor, Caller):
+            actor.demand(KEEPER)
+        for wish in wishes:
+            self._checked(wish, keeper=True)
+
     def listed(self, caller: Caller) -> list[ImportView]:
         """The caller's imports, everybody's for who looks after models; the newest first."""
         query = select(ModelImport, User.username).join(User, isouter=True)

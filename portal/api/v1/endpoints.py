@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
+from portal.api.v1.imports import ImportBody
 from portal.domain.conditions import Condition
 from portal.services.container import Services
 from portal.services.endpoints import EndpointView
@@ -45,6 +46,12 @@ class EndpointBody(BaseModel):
     image: str = ""
     metric: str = "demand"
     schedule: str = ""
+
+
+class EndpointCreate(EndpointBody):
+    """An endpoint to create, with models to import for it: what POST /api/v1/models/imports takes."""
+
+    imports: list[ImportBody] = Field([], max_length=20)
 
 
 class EndpointChange(BaseModel):
@@ -134,9 +141,16 @@ def endpoints(caller: Reader, services: ServicesOf) -> list[EndpointOut]:
 
 
 @router.post("", status_code=201, response_model=EndpointOut, responses=also(409))
-def create(body: EndpointBody, caller: Manager, services: ServicesOf) -> EndpointOut:
-    """Make an endpoint; its worker starts at once unless it may sleep."""
-    return EndpointOut.of(services.work.endpoints.create(caller, EndpointSpec(**body.model_dump())))
+def create(body: EndpointCreate, caller: Manager, services: ServicesOf) -> EndpointOut:
+    """Make an endpoint; its worker starts at once unless it may sleep. Models named in `imports` are fetched
+    meanwhile, for everybody, and can be chosen there as each is in.
+    """
+    wishes = [each.wish for each in body.imports]
+    services.work.imports.check(caller, wishes)
+    spec = EndpointSpec(**body.model_dump(exclude={"imports"}))
+    made = services.work.endpoints.create(caller, spec)
+    services.work.imports.ask_all(caller, wishes, endpoint=spec.name)
+    return EndpointOut.of(made)
 
 
 @router.get("/types", response_model=list[InstanceTypeOut])
