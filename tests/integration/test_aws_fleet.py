@@ -5,13 +5,16 @@ checked by botocore's own models on its way (tests/aws_world.py); the last test 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from atelier.contract import keys
 from atelier.contract.errors import InvalidRequest, OutOfMemory, PayloadTooLarge, WorkReturned
+from atelier.contract.parts import InstanceState
 from atelier.storage import aws_secret
 from portal.adapters.aws.connection import clients
 from portal.adapters.aws.fleet import SageMakerFleet
@@ -156,8 +159,10 @@ def test_a_change_waits_until_aws_is_through_with_the_last_one(cloud: Cloud) -> 
     cloud.fleet.create(SPEC)
     cloud.fleet.update(changed(slots=8))
     assert "waits" in cloud.look(after=0.0).note
+    notes = []
     cloud.serve(changed(slots=8))
-    cloud.until(lambda it: not it.note)
+    cloud.until(lambda it: notes.append(it.note) or not it.note)
+    assert not [note for note in notes if "waits" in note], "by now AWS is at it"
     cloud.look()
     [update] = cloud.world.asked("UpdateEndpoint")
     assert update["RetainAllVariantProperties"] is True
@@ -350,6 +355,34 @@ def test_the_demand_is_published_with_each_change_and_every_few_seconds(cloud: C
     cloud.fleet.demand("big", 5)
     cloud.fleet.demand("big", 5)
     assert cloud.world.metrics[-2]["Value"] == 5, "a demand that could not be told is told again"
+
+
+def test_workers_figures_are_published_once_a_minute(cloud: Cloud) -> None:
+    cloud.serve()
+    cloud.world.metrics.clear()
+    now = time.time()
+    cloud.world.clock.advance(61.0)
+    cloud.world.clock.jump(now - cloud.world.clock.now())
+    for name, device in (("a", "cuda"), ("b", "cpu")):
+        state = InstanceState(
+            endpoint="big",
+            instance=name,
+            engine="e",
+            status="ready",
+            at=now,
+            memory_used=7,
+            memory_free=9,
+            device=device,
+        )
+        cloud.world.bucket.put(keys.instance("big", name), state.model_dump_json().encode())
+    cloud.world.bucket.put(keys.instance("big", "broken"), b"{")
+    for _ in range(3):
+        cloud.world.clock.advance(9.0)
+        cloud.fleet.demand("big", 1)
+    told = {each["MetricName"]: each["Value"] for each in cloud.world.metrics}
+    assert (told["GpuMemoryUsed"], told["GpuMemoryFree"], told["MemoryUsed"]) == (7, 9, 7)
+    assert len([each for each in cloud.world.metrics if each["MetricName"] == "PartsInWork"]) == 2
+    assert {each["StorageResolution"] for each in cloud.world.metrics} == {1, 60}
 
 
 def test_moto_makes_and_deletes_the_same_over_http_and_a_worker_reads_its_key(

@@ -19,8 +19,8 @@ from portal.adapters.aws.calls import AsyncCalls, WaitingCalls, folders
 from portal.adapters.aws.names import Names
 from portal.adapters.aws.requests import Container, precisions, wanted
 from portal.adapters.aws.sagemaker import BROKEN, IN_TRANSITION, Endpoints, Seen
-from portal.adapters.aws.scaler import Scaler, datum
-from portal.adapters.aws.scaling import CAPACITY, DEMAND, NAMESPACE
+from portal.adapters.aws.scaler import Scaler
+from portal.adapters.aws.telling import Telling
 from portal.aws_options import AwsOptions
 from portal.services.ports import (
     Clock,
@@ -44,6 +44,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 60.0, 1800.0
 """Until what AWS refused or could not give is tried again; doubling."""
 TELL_SECONDS, QUIET_SECONDS = 8.0, 60.0
 """How often a demand is published that does not change: while there is one, and while there is none."""
+CHANGES = "AWS puts a change in place; what runs goes on meanwhile."
 WAITS = "A change waits until AWS is through with the last one."
 
 
@@ -65,6 +66,8 @@ class _Kept:
     pause: float = FIRST_PAUSE
     again: float = float("-inf")
     note: str = ""
+    asked: str = ""
+    """The configuration that AWS was asked to put in place last."""
     short: str = ""
     """What of it the account's quota does not allow."""
     demand: tuple[int, int] | None = None
@@ -94,9 +97,10 @@ class SageMakerFleet:
         self._names = Names(options.aws_prefix)
         self._endpoints = Endpoints(client("sagemaker"), self._names)
         self._quotas = client("service-quotas")
-        self._cloudwatch = client("cloudwatch")
+        cloudwatch = client("cloudwatch")
+        self._telling = Telling(cloudwatch, store, self._names, clock)
         autoscaling = client("application-autoscaling")
-        self._scaler = Scaler(autoscaling, self._cloudwatch, self._names, options.aws_tags)
+        self._scaler = Scaler(autoscaling, cloudwatch, self._names, options.aws_tags)
         runtime = client("sagemaker-runtime")
         self._queue = AsyncCalls(runtime, store, self._names, clock)
         self._waiting = WaitingCalls(runtime, self._names, tell)
@@ -158,7 +162,7 @@ class SageMakerFleet:
             if value == kept.demand and passed < (TELL_SECONDS if parts else QUIET_SECONDS):
                 return
             try:
-                self._publish(name, *value)
+                self._telling.demand(name, *value)
             except (ClientError, BotoCoreError) as error:
                 log.warning("%s", failures.translated(error, "publishing the demand").message)
                 return
@@ -200,16 +204,6 @@ class SageMakerFleet:
         with self._lock:
             return self._kept.setdefault(name, _Kept())
 
-    def _publish(self, name: str, parts: int, capacity: int) -> None:
-        now, endpoint = self._clock.now(), self._names.endpoint(name)
-        self._cloudwatch.put_metric_data(
-            Namespace=NAMESPACE,
-            MetricData=[
-                datum(DEMAND, endpoint, parts, now),
-                datum(CAPACITY, endpoint, capacity, now),
-            ],
-        )
-
     def _turn(self, name: str, kept: _Kept) -> None:
         """Look at the endpoint, and do the next thing that its row asks for."""
         kept.note, kept.gone = "", False
@@ -246,8 +240,9 @@ class SageMakerFleet:
         if seen is None:
             kept.failed = ""
             self._look_at_quotas(spec, kept)
-            self._endpoints.make(wanted(spec, self._names, self._options, self._container))
-            kept.scaled = None
+            made = wanted(spec, self._names, self._options, self._container)
+            self._endpoints.make(made)
+            kept.scaled, kept.asked = None, made.config["EndpointConfigName"]
             kept.seen = self._endpoints.see(spec.name)
         elif seen.status in BROKEN:
             self._mend(spec, kept, seen)
@@ -274,8 +269,8 @@ class SageMakerFleet:
         made = wanted(spec, self._names, self._options, self._container)
         if seen.status == "Deleting":
             kept.note = "An endpoint of this name is still being deleted; this one is made afterwards."
-        elif seen.config != made.config["EndpointConfigName"]:
-            kept.note = WAITS
+        elif seen.config != (config := made.config["EndpointConfigName"]):
+            kept.note = CHANGES if kept.asked == config else WAITS
 
     def _mend(self, spec: EndpointSpec, kept: _Kept, seen: Seen) -> None:
         """Make a broken endpoint anew: where AWS had no instances, after a while; else once its numbers are
@@ -300,6 +295,7 @@ class SageMakerFleet:
                 kept.scaled = None
             # At zero there is nothing to keep: one instance comes up, and shows that the change works.
             self._endpoints.change(made, keep_count=seen.desired > 0)
+            kept.asked, kept.note = config, CHANGES
             kept.seen = self._endpoints.see(spec.name)
         elif kept.scaled != spec:
             self._scaler.apply(spec, self._clock.now())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -139,15 +138,3 @@ def cron(days: tuple[int, ...], minute: int) -> str:
     """The expression of Application Auto Scaling for a minute of some days of the week."""
     named = ",".join(_DAYS[day] for day in days)
     return f"cron({minute % 60} {minute // 60} ? * {named} *)"
-
-
-def datum(metric: str, endpoint: str, value: float, now: float) -> dict[str, Any]:
-    """A value of one of the portal's own metrics, with a resolution of seconds."""
-    return {
-        "MetricName": metric,
-        "Dimensions": [{"Name": "Endpoint", "Value": endpoint}],
-        "Timestamp": datetime.fromtimestamp(now, UTC),
-        "Value": float(value),
-        "Unit": "Count",
-        "StorageResolution": 1,
-    }
