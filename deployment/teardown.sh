@@ -45,9 +45,8 @@ SNAPSHOT_GB=0.021
 ONE_SECRET=0.40
 ONE_KEY=1.00
 ONE_ALARM=0.10
-# The least a stack costs without work: a NAT gateway 0.045, a load balancer 0.0225, half a unit of Aurora 0.06,
-# and four tasks of Fargate with a processor and 2 GB each 0.1975.
-STACK_HOUR=0.33
+# What a stack costs without work, as docs/aws-operations.md adds it up.
+STACK_HOUR=0.355
 
 # --- What there is. Each line: kind, name, what it costs in words.
 
@@ -181,11 +180,11 @@ look_at_data() {
       awk '{ sum += $1 } END { printf "%.0f", sum }')
     found bucket "$name" "$(gigabytes "$size") GB, \$$(product "$(gigabytes "$size")" "$BUCKET_GB") a month"
   done < <(tagged 's|^arn:[^:]*:s3:::([^/]*)$|\1|p')
-  while read -r name size; do
-    [[ $name == "$PREFIX"-* ]] || continue
+  while read -r name size key; do
+    [[ $name == "$PREFIX"-* || $key == "$PREFIX"-* ]] || continue
     found snapshot "$name" "${size:-0} GB, \$$(product "${size:-0}" "$SNAPSHOT_GB") a month"
   done < <(rows rds describe-db-cluster-snapshots --snapshot-type manual \
-    --query 'DBClusterSnapshots[].[DBClusterSnapshotIdentifier,AllocatedStorage]' --output text)
+    --query 'DBClusterSnapshots[].[DBClusterSnapshotIdentifier,AllocatedStorage,DBClusterIdentifier]' --output text)
   while read -r key; do
     size=$(rows kms describe-key --key-id "$key" --query 'KeyMetadata.[KeyState,Description]' --output text)
     [[ $size == "Enabled Everything that the studio $PREFIX keeps" ]] || continue

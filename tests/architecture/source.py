@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("atelier", "portal", "webui", "workers", "extensions", "rehearsal")
-OTHER_CODE = ("tests", "bench", "deployment")
+OTHER_CODE = ("tests", "bench", "deployment", "examples")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

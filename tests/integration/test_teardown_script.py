@@ -46,7 +46,10 @@ def full() -> dict[str, str]:
         "secretsmanager list-secrets": "atelier/admin\n",
         "cloudwatch describe-alarms": "atelier-portraits-out\n",
         "s3api list-object-versions --bucket atelier-data-bucket-1x --query": "60000000000\n40000000000\n",
-        "rds describe-db-cluster-snapshots": "atelier-data-snapshot-1\t12\nsomebody-snapshot\t9\n",
+        "rds describe-db-cluster-snapshots": (
+            "atelier-data-snapshot-1\t12\tatelier-data-database-1x\n"
+            "before-upgrade\t7\tatelier-data-database-1x\nsomebody-snapshot\t9\tsomebody-database\n"
+        ),
         "kms describe-key": "Enabled\tEverything that the studio atelier keeps\n",
         "s3api list-objects-v2": "studio/0123456789abcdef/cloudformation/main.yaml\nstudio/mine.txt\n",
         "ecs list-services": "arn:aws:ecs:eu-west-1:123456789012:service/atelier/portal\n",
@@ -138,6 +141,7 @@ def test_it_lists_everything_that_costs_with_what_it_costs(account: Account, pat
         ["alarm", "atelier-portraits-out"],
         ["bucket", "atelier-data-bucket-1x"],
         ["snapshot", "atelier-data-snapshot-1"],
+        ["snapshot", "before-upgrade"],
         ["key", KEY],
         ["upload", "s3://tools/studio/"],
     ]
@@ -179,6 +183,7 @@ LEFTOVERS = [
 ]
 DATA = [
     "rds delete-db-cluster-snapshot --db-cluster-snapshot-identifier atelier-data-snapshot-1",
+    "rds delete-db-cluster-snapshot --db-cluster-snapshot-identifier before-upgrade",
     "s3api delete-objects --bucket atelier-data-bucket-1x --delete file://OBJECTS",
     "s3api delete-objects --bucket atelier-data-bucket-1x --delete file://OBJECTS",
     "s3api delete-bucket --bucket atelier-data-bucket-1x",
@@ -283,6 +288,14 @@ def test_its_prices_are_those_that_endpoints_begin_with() -> None:
     assert {name: float(price) for name, price in listed.items()} == {
         each.name: each.price_hour for each in offers()
     }
+
+
+def test_a_stack_costs_what_the_page_adds_up() -> None:
+    page = (ROOT / "docs" / "aws-operations.md").read_text(encoding="utf-8")
+    together = re.search(r"\*\*Together\*\* \|[^*]*\*\*([\d.]+)\*\*", page)
+    hourly = re.search(r"^STACK_HOUR=([\d.]+)$", SCRIPT.read_text(encoding="utf-8"), re.M)
+    assert together and hourly
+    assert abs(float(hourly[1]) * 730 - float(together[1])) < 1
 
 
 def test_shellcheck_has_nothing_to_say_of_any_script() -> None:
