@@ -309,6 +309,16 @@ class EndpointControl(Frozen):
     parts: dict[str, PartControl] = {}
 
 
+class GpuState(Frozen):
+    """What the driver says of a worker's GPU: bytes of its memory, and percent of the last moment in which it
+    computed.
+    """
+
+    memory_used: int
+    memory_total: int
+    busy: int
+
+
 class InstanceState(Frozen):
     """What a worker says of itself every 15 s."""
 
@@ -328,4 +338,6 @@ class InstanceState(Frozen):
     steps_per_second: float = 0.0
     memory_used: int = 0
     memory_free: int = 0
+    """Bytes that are left of what the engine may use."""
     device: str = "cpu"
+    gpu: GpuState | None = None

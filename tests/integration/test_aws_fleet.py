@@ -14,7 +14,7 @@ import pytest
 
 from atelier.contract import keys
 from atelier.contract.errors import InvalidRequest, OutOfMemory, PayloadTooLarge, WorkReturned
-from atelier.contract.parts import InstanceState
+from atelier.contract.parts import GpuState, InstanceState
 from atelier.storage import aws_secret
 from portal.adapters.aws.connection import clients
 from portal.adapters.aws.fleet import SageMakerFleet
@@ -381,8 +381,34 @@ def test_workers_figures_are_published_once_a_minute(cloud: Cloud) -> None:
         cloud.fleet.demand("big", 1)
     told = {each["MetricName"]: each["Value"] for each in cloud.world.metrics}
     assert (told["GpuMemoryUsed"], told["GpuMemoryFree"], told["MemoryUsed"]) == (7, 9, 7)
+    assert "GpuUtilization" not in told
     assert len([each for each in cloud.world.metrics if each["MetricName"] == "PartsInWork"]) == 2
     assert {each["StorageResolution"] for each in cloud.world.metrics} == {1, 60}
+
+
+def test_of_a_gpu_what_its_driver_says_is_published(cloud: Cloud) -> None:
+    cloud.serve()
+    now = time.time()
+    cloud.world.clock.advance(61.0)
+    cloud.world.clock.jump(now - cloud.world.clock.now())
+    gpu = GpuState(memory_used=6, memory_total=24, busy=87)
+    state = InstanceState(
+        endpoint="big",
+        instance="a",
+        engine="e",
+        status="ready",
+        at=now,
+        device="cuda",
+        memory_used=7,
+        gpu=gpu,
+    )
+    cloud.world.bucket.put(keys.instance("big", "a"), state.model_dump_json().encode())
+    cloud.world.metrics.clear()
+    cloud.fleet.demand("big", 2)
+    told = {each["MetricName"]: (each["Value"], each["Unit"]) for each in cloud.world.metrics}
+    assert told["GpuMemoryUsed"] == (6.0, "Bytes")
+    assert told["GpuMemoryFree"] == (18.0, "Bytes")
+    assert told["GpuUtilization"] == (87.0, "Percent")
 
 
 def test_moto_makes_and_deletes_the_same_over_http_and_a_worker_reads_its_key(

@@ -26,6 +26,7 @@ from workers.inference.direct import DirectCalls
 from workers.inference.executor import Executor
 from workers.inference.tasks import Tasks
 from workers.runtime.extensions import Extensions
+from workers.runtime.gpu_figures import Gpu
 from workers.runtime.inputs import Inputs
 from workers.runtime.model_cache import ModelCache
 from workers.runtime.server import Gate, serve
@@ -97,7 +98,8 @@ def run(settings: WorkerSettings) -> bool:
         channels_last=settings.channels_last,
     )
     gate = Gate(settings.max_invocations)
-    side = SideThread(store, settings.endpoint, lambda: instance_state(settings, gate, engine, device))
+    gpu = Gpu.found() if device.startswith("cuda") else None
+    side = SideThread(store, settings.endpoint, lambda: instance_state(settings, gate, engine, device, gpu))
     executor = Executor(engine, store, side, hold=cache.hold)
     gate.announce = side.announce
 
@@ -148,7 +150,9 @@ def placement(settings: ComputeSettings) -> tuple[str, str]:
     return device, dtype
 
 
-def instance_state(settings: WorkerSettings, gate: Gate, engine: Engine, device: str) -> InstanceState:
+def instance_state(
+    settings: WorkerSettings, gate: Gate, engine: Engine, device: str, gpu: Gpu | None = None
+) -> InstanceState:
     """What this worker says of itself."""
     status = engine.status()
     return InstanceState(
@@ -167,6 +171,7 @@ def instance_state(settings: WorkerSettings, gate: Gate, engine: Engine, device:
         memory_used=status.memory_used,
         memory_free=status.memory_free,
         device=device,
+        gpu=gpu.read() if gpu is not None else None,
     )
 
 

@@ -1,12 +1,14 @@
 """The portal's own metrics in CloudWatch: what endpoints are asked for, and what their workers say of
 themselves. A worker describes itself in the bucket every 15 s; from there its figures are published once a
 minute, by endpoint alone: instances come and go, and each name of a metric costs money for a month.
+
+So workers need no right in CloudWatch, and the portal no other than that for its Demand.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,17 +52,11 @@ class Telling:
             self._told[name] = self._clock.monotonic()
 
     def _of_workers(self, name: str) -> list[dict[str, Any]]:
-        found = []
-        for state in self._states(name):
-            where = "Gpu" if state.device.startswith("cuda") else ""
-            for metric, value, unit in (
-                (f"{where}MemoryUsed", state.memory_used, "Bytes"),
-                (f"{where}MemoryFree", state.memory_free, "Bytes"),
-                ("PartsInWork", state.parts, "Count"),
-                ("StepsPerSecond", state.steps_per_second, "Count/Second"),
-            ):
-                found.append(self._datum(metric, name, value, unit))
-        return found
+        return [
+            self._datum(metric, name, value, unit)
+            for state in self._states(name)
+            for metric, value, unit in _figures(state)
+        ]
 
     def _states(self, name: str) -> Iterable[InstanceState]:
         """The endpoint's workers that described themselves lately."""
@@ -84,3 +80,20 @@ class Telling:
             "Unit": unit,
             "StorageResolution": 1 if quick else 60,
         }
+
+
+def _figures(state: InstanceState) -> Iterator[tuple[str, float, str]]:
+    """(metric, value, unit) of a worker: of a GPU's memory what its driver says, else what the engine
+    counts.
+    """
+    gpu = state.gpu
+    if gpu is not None:
+        yield "GpuMemoryUsed", gpu.memory_used, "Bytes"
+        yield "GpuMemoryFree", gpu.memory_total - gpu.memory_used, "Bytes"
+        yield "GpuUtilization", gpu.busy, "Percent"
+    else:
+        where = "Gpu" if state.device.startswith("cuda") else ""
+        yield f"{where}MemoryUsed", state.memory_used, "Bytes"
+        yield f"{where}MemoryFree", state.memory_free, "Bytes"
+    yield "PartsInWork", state.parts, "Count"
+    yield "StepsPerSecond", state.steps_per_second, "Count/Second"
