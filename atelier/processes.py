@@ -70,13 +70,15 @@ def spawn(
     *,
     log: Path | IO[bytes] | None = None,
     cwd: Path | None = None,
+    passed_on: Sequence[str] = (),
 ) -> Child:
     """Start `argv` with exactly `env` (plus PATH and the like, and the pipe), in a process group of its own.
 
-    `log` takes stdout and stderr (appended); None leaves them where the parent's go.
+    `log` takes stdout and stderr (appended); None leaves them where the parent's go. `passed_on` names
+    further variables that the child gets where the parent has them.
     """
     read_end, write_end = os.pipe()
-    inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    inherited = {name: os.environ[name] for name in (*_PASSED_ON, *passed_on) if name in os.environ}
     target = log.open("ab") if isinstance(log, Path) else log
     try:
         process = subprocess.Popen(

@@ -28,9 +28,12 @@ from atelier.contract.errors import (
 from atelier.contract.imports import ImportOrder, ImportOutcome, ImportProgress
 from atelier.contract.models import ModelKind
 from atelier.storage.filesystem import FilesystemBlobStore
+from portal.adapters.local.tasks import LocalTasks
+from portal.services.ports import TaskAction, TaskSpec
 from portal.services.sealing import seal
 from tests.integration.test_model_import import diffusers_folder
 from tests.lora_bytes import LORA, OTHER, PICKLED
+from tests.moto_aws import Aws, running
 from tests.pickling import program, zipped
 from tests.sites import Site, file, publish, status
 from workers.tasks import importing, orders
@@ -245,6 +248,58 @@ def test_a_site_may_name_its_file_and_nothing_else_by_that(here: Here, told: str
     assert (
         here(here.web.put("/download/7.safetensors", file(LORA, Content_Disposition=told))).filename == called
     )
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Aws]:
+    with running() as made:
+        yield made
+
+
+def test_an_object_of_a_bucket_is_imported_and_verified(here: Here, aws: Aws) -> None:
+    bucket, s3 = aws.bucket("theirs"), aws.client("s3")
+    s3.put_object(Bucket=bucket, Key="lora/ink.safetensors", Body=LORA)
+    s3.put_object(Bucket=bucket, Key="lora/old.ckpt", Body=PICKLED)
+    options = {"bucket_options": {"endpoint_url": aws.url, "region": "eu-west-1"}}
+    digest = hashlib.sha256(LORA).hexdigest()
+    found = here(f"s3://{bucket}/lora/ink.safetensors", sha256=digest, **options)
+    assert (found.filename, found.sha256, found.verified) == ("ink.safetensors", digest, True)
+    assert here.stored(found).read_bytes() == LORA
+    assert here(f"s3://{bucket}/lora/old.ckpt", **options).sha256 == hashlib.sha256(PICKLED).hexdigest()
+    for source, order, error in (
+        ("lora/none.safetensors", {}, NotFound),
+        ("lora/ink.safetensors", {"sha256": "ab" * 32}, InvalidRequest),
+        ("lora/ink.safetensors", {"limit": 10}, PayloadTooLarge),
+    ):
+        with pytest.raises(error):
+            here(f"s3://{bucket}/{source}", **options, **order)
+    with pytest.raises(InvalidRequest, match="letters, digits"):
+        here(f"s3://{bucket}/a b.safetensors", **options)
+
+
+def test_a_real_task_reads_a_bucket_with_the_portals_own_credentials(
+    here: Here, aws: Aws, tmp_path: Path
+) -> None:
+    bucket = aws.bucket("theirs")
+    aws.client("s3").put_object(Bucket=bucket, Key="ink.safetensors", Body=LORA)
+    order = ImportOrder(
+        source=f"s3://{bucket}/ink.safetensors",
+        kind=ModelKind.LORA,
+        hub=here.hub.url,
+        limit=2**20,
+        seconds=60,
+        hosts=(),
+        bucket_options={"endpoint_url": aws.url},
+    )
+    blob, key = "imports/one/1", bytes(range(32))
+    here.store.put(blob, seal(key, order.model_dump_json().encode(), blob))
+    tasks = LocalTasks(here.store, (tmp_path / "store").as_uri(), tmp_path / "data")
+    ticket = tasks.start(TaskSpec(TaskAction.IMPORT, f"{blob}#{key.hex()}", "import", "lora"))
+    status = tasks.describe(ticket, wait=120)
+    assert status.error is None, (status.error, tasks.logs(ticket))
+    assert here.stored(ImportOutcome.model_validate(status.outcome)).read_bytes() == LORA
+    assert list(here.store.list("imports/")) == []
+    tasks.close()
 
 
 def test_an_order_opens_once_and_to_its_own_key_alone(here: Here) -> None:

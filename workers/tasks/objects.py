@@ -8,7 +8,7 @@ from pathlib import Path
 from atelier.contract.errors import InvalidRequest, NotFound, StorageFailed
 from atelier.contract.imports import ImportOrder
 from atelier.modelsource import BucketSource
-from atelier.storage.base import BlobStore
+from atelier.storage.base import BlobStore, checked_key
 from workers.tasks.fetching import CHUNK, Fetched, Tell, check_room, too_large, write
 
 
@@ -19,6 +19,12 @@ def fetch_object(
     one that was ordered, PayloadTooLarge, StorageFull, StorageFailed.
     """
     sha256 = order.sha256
+    try:
+        checked_key(source.key)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{source} cannot be named here: a key has letters, digits, / and . _ @ = + - alone."
+        ) from error
     there = bucket.stat(source.key)
     if there is None:
         raise NotFound(f"There is no object {source}, or the studio's role may not read it.")

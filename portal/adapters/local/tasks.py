@@ -19,13 +19,18 @@ from atelier.contract.errors import WorkerUnavailable
 from atelier.processes import Child, spawn
 from atelier.storage.base import BlobStore
 from portal.adapters import task_program
-from portal.services.ports import TaskSpec, TaskState, TaskStatus
+from portal.services.ports import TaskAction, TaskSpec, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
 
 PROGRAM = (sys.executable, "-m", "workers.tasks")
 STOP_SECONDS = 2.0
 LOG_TAIL = 8 * 2**10
+BUCKETS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+)  # fmt: skip
+"""Variables of botocore: what an import needs to read another bucket, and no other task gets."""
 _LOCK = "lock"
 
 
@@ -62,7 +67,12 @@ class LocalTasks:
             words = task_program.words(spec, ticket, self._store_url, spec.source, self._log_level)
             words += ["--workspace", str(place)]
             try:
-                child = spawn([*self._argv, *words], {"OMP_NUM_THREADS": "1"}, log=self._log(ticket))
+                child = spawn(
+                    [*self._argv, *words],
+                    {"OMP_NUM_THREADS": "1"},
+                    log=self._log(ticket),
+                    passed_on=BUCKETS if spec.action is TaskAction.IMPORT else (),
+                )
             except OSError as error:
                 raise WorkerUnavailable(f"The task could not be started: {error.strerror}.") from error
             self._children[ticket] = child
