@@ -29,6 +29,9 @@ class AwsOptions(BaseSettings):
         None, description="Image of inference endpoints, with its digest."
     )
     aws_inference_role: str | None = Field(None, description="ARN of the role that endpoints run as.")
+    aws_custom_role: str | None = Field(
+        None, description="ARN of the role that custom endpoints run as; without it the endpoints' own."
+    )
     aws_success_topic: str | None = Field(None, description="ARN of the SNS topic that answers are told to.")
     aws_error_topic: str | None = Field(None, description="ARN of the SNS topic that failures are told to.")
     aws_queue_url: str | None = Field(None, description="SQS queue that both topics feed.")

@@ -47,7 +47,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, object]:
 
 def _create(arguments: argparse.Namespace) -> int:
     with services() as built:
-        built.work.endpoints.create(OPERATOR, EndpointSpec(arguments.name, **_given(arguments)))  # type: ignore[arg-type]
+        given = {"name": arguments.name, **_given(arguments)}
+        built.work.endpoints.create(OPERATOR, built.work.endpoints.begun(given))
     print(f"Created {arguments.name}.")
     return 0
 

@@ -115,6 +115,12 @@ class Endpoints:
         """The kinds of instances there are to choose from."""
         return self._fleet.offers()
 
+    def begun(self, given: Mapping[str, Any]) -> EndpointSpec:
+        """A new endpoint of what is given; slots and price that are not are those of its kind of instance."""
+        kind = next((each for each in self.offers() if each.name == given.get("instance_type")), None)
+        brought = {"slots": kind.slots, "price_hour": kind.price_hour} if kind else {}
+        return EndpointSpec(**{**brought, **given})
+
     def create(self, actor: audit.Actor, spec: EndpointSpec) -> EndpointView:
         """Make an endpoint. Raises Conflict for a taken name, InvalidRequest for numbers out of range, the
         fleet's own errors.

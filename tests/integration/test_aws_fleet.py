@@ -40,6 +40,7 @@ TOPIC = "arn:aws:sns:eu-central-1:123456789012:%s"
 OPTIONS: dict[str, Any] = {
     "aws_inference_image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/inference@sha256:1",
     "aws_inference_role": "arn:aws:iam::123456789012:role/inference",
+    "aws_custom_role": "arn:aws:iam::123456789012:role/custom",
     "aws_success_topic": TOPIC % "done",
     "aws_error_topic": TOPIC % "failed",
     "aws_subnets": ("subnet-1",),

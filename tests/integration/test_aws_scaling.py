@@ -206,6 +206,8 @@ def test_hours_have_numbers_of_their_own(tmp_path: Path) -> None:
     assert governed.run(12, 0) == 2
     governed.world.clock.advance(8.6 * 3600)
     assert governed.run(15, 0) == 0
+    most = [each["StepScalingPolicyConfiguration"] for each in governed.world.policies.values()]
+    assert max(step["ScalingAdjustment"] for each in most for step in each["StepAdjustments"]) == 6
     governed.cloud.fleet.update(changed(target=4))
     assert governed.world.actions == {}
 

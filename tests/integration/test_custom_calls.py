@@ -103,6 +103,11 @@ def test_sagemaker_takes_the_body_and_notes_its_end_where_it_is_kept(tmp_path: P
     cloud.serve(changed(kind="custom", image="registry/mine:1", metric="backlog"))
     [model] = cloud.world.asked("CreateModel")
     assert model["PrimaryContainer"]["Environment"] == {}, "nothing of the studio's is told to it"
+    assert model["ExecutionRoleArn"].endswith("role/custom")
+    assert (
+        "NotificationConfig"
+        not in next(iter(cloud.world.configs.values()))["AsyncInferenceConfig"]["OutputConfig"]
+    )
     cloud.world.bucket.put("custom/user/call", BODY)
     seen: list[bytes] = []
     cloud.world.work = lambda body: (seen.append(body) or 200, b"answer")  # type: ignore[func-returns-value]

@@ -65,6 +65,13 @@ def test_an_endpoint_the_fleet_cannot_make_is_kept_as_failed_with_the_reason(
     assert view.status == EndpointStatus(EndpointState.FAILED, 0, "there is no GPU left")
 
 
+def test_what_is_not_given_of_a_new_endpoint_is_its_kinds(studio: Studio) -> None:
+    begun = studio.work.endpoints.begun
+    assert (begun({"name": "a", "instance_type": "large"}).slots, begun({"name": "a"}).slots) == (16, 3)
+    given = begun({"name": "a", "instance_type": "large", "slots": 3, "price_hour": 0.0})
+    assert (given.slots, given.price_hour) == (3, 0.0)
+
+
 def test_what_the_fleet_says_later_is_observed(studio: Studio) -> None:
     studio.fleet.statuses["local"] = EndpointStatus(EndpointState.FAILED, 0, "it fell over")
     studio.work.endpoints.observe()

@@ -77,9 +77,10 @@ def _model(spec: EndpointSpec, options: AwsOptions, container: Container) -> dic
         raise NotReady("No image is known for endpoints. Set ATELIER_AWS_INFERENCE_IMAGE (docs/settings.md).")
     if not options.aws_inference_role:
         raise NotReady("No role is known for endpoints. Set ATELIER_AWS_INFERENCE_ROLE (docs/settings.md).")
-    values = {} if EndpointKind(spec.kind).custom else environment(spec, container)
+    custom = EndpointKind(spec.kind).custom
+    values = {} if custom else environment(spec, container)
     request: dict[str, Any] = {
-        "ExecutionRoleArn": options.aws_inference_role,
+        "ExecutionRoleArn": (custom and options.aws_custom_role) or options.aws_inference_role,
         "PrimaryContainer": {"Image": image, "Mode": "SingleModel", "Environment": values},
     }
     if options.aws_subnets and options.aws_security_groups:
@@ -160,7 +161,8 @@ def _asynchronous(spec: EndpointSpec, options: AwsOptions, container: Container)
     }
     if options.aws_kms_key:
         output["KmsKeyId"] = options.aws_kms_key
-    if options.aws_success_topic and options.aws_error_topic:
+    told = not EndpointKind(spec.kind).custom  # nobody waits for notices of those
+    if told and options.aws_success_topic and options.aws_error_topic:
         output["NotificationConfig"] = {
             "SuccessTopic": options.aws_success_topic,
             "ErrorTopic": options.aws_error_topic,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portal.adapters.aws.names import VARIANT, Names
+from portal.domain import schedule
 from portal.services.ports import EndpointKind, EndpointSpec, Metric
 
 NAMESPACE = "Atelier"
@@ -60,7 +61,7 @@ def policies(spec: EndpointSpec, names: Names) -> tuple[Policy, ...]:
 
 
 def _by_demand(spec: EndpointSpec, names: Names) -> tuple[Policy, ...]:
-    target, most = spec.parts_each, spec.max_instances
+    target, most = spec.parts_each, _most(spec)
     queued = not EndpointKind(spec.kind).waits
     quick = (_own(DEMAND, "d", names, spec, QUICK), _own(CAPACITY, "n", names, spec, QUICK))
     slow = (
@@ -122,7 +123,7 @@ def _by_backlog(spec: EndpointSpec, names: Names) -> tuple[Policy, ...]:
     wake = Policy(
         WAKE,
         "ExactCapacity",
-        _counted(spec.max_instances, spec.parts_each, offset=1.0),
+        _counted(_most(spec), spec.parts_each, offset=1.0),
         waits,
         "GreaterThanOrEqualToThreshold",
         1.0,
@@ -160,7 +161,7 @@ def _by_load(
     out = Policy(
         OUT,
         "ChangeInCapacity",
-        _counted(spec.max_instances, target, offset=0.0),
+        _counted(_most(spec), target, offset=0.0),
         (*metrics(MINUTE, "Maximum"), _math(f"IF(FILL(p, 0) > 0, FILL(c, 0) - {target} * {count}, 0)")),
         "GreaterThanThreshold",
         0.0,
@@ -183,6 +184,12 @@ def _inward(spec: EndpointSpec, metrics: tuple[dict[str, Any], ...]) -> Policy:
         math.ceil(spec.idle_seconds / _minute(spec)),
         f"one fewer would have done for {spec.idle_seconds:g} s: one fewer",
     )
+
+
+def _most(spec: EndpointSpec) -> int:
+    """The most instances there ever are, its hours included."""
+    hours = schedule.parse(spec.schedule)
+    return max(spec.max_instances, *(each.high or each.low for each in hours), 1)
 
 
 def _minute(spec: EndpointSpec) -> int:

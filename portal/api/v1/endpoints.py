@@ -13,7 +13,7 @@ from portal.api.v1.imports import ImportBody
 from portal.domain.conditions import Condition
 from portal.services.container import Services
 from portal.services.endpoints import EndpointView
-from portal.services.ports import USUAL_SLOTS, EndpointSpec, EndpointState
+from portal.services.ports import USUAL_SLOTS, EndpointState
 
 router = APIRouter(prefix="/api/v1/endpoints", tags=["endpoints"])
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -25,9 +25,10 @@ class EndpointBody(BaseModel):
     """An endpoint to create. min_instances 0 lets it sleep after idle_seconds; slots are parts in work at
     once on an instance. More than `target` parts (waiting and in work) for each instance start another one;
     null means as many as it has slots. An instance_type (GET /api/v1/endpoints/types) brings threads and
-    device. price_hour is of one instance. `kind` is how it is asked (async, realtime; custom and
-    custom-realtime run `image` and get bodies untouched), `metric` what it scales by (demand, backlog,
-    invocations), `schedule` hours with other numbers, as "mon-fri 08:00-18:00 Europe/Berlin 1-4".
+    device, and slots and price_hour (of one instance) where they are left out. `kind` is how it is asked
+    (async, realtime; custom and custom-realtime run `image` and get bodies untouched), `metric` what it
+    scales by (demand, backlog, invocations), `schedule` hours with other numbers, as "mon-fri 08:00-18:00
+    Europe/Berlin 1-4".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -147,7 +148,7 @@ def create(body: EndpointCreate, caller: Manager, services: ServicesOf) -> Endpo
     """
     wishes = [each.wish for each in body.imports]
     services.work.imports.check(caller, wishes)
-    spec = EndpointSpec(**body.model_dump(exclude={"imports"}))
+    spec = services.work.endpoints.begun(body.model_dump(exclude={"imports"}, exclude_unset=True))
     made = services.work.endpoints.create(caller, spec)
     services.work.imports.ask_all(caller, wishes, endpoint=spec.name)
     return EndpointOut.of(made)

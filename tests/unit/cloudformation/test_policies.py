@@ -146,7 +146,7 @@ def test_a_condition_bounds_what_has_no_resource_to_name() -> None:
 def test_roles_are_passed_by_name_and_to_one_service_alone() -> None:
     passing = [each for each in allowed() if "iam:PassRole" in each.actions]
     assert {(each.where, *sorted(each.resources)) for each in passing} == {
-        ("identity.PortalEndpoints", "<InferenceRole.Arn>"),
+        ("identity.PortalEndpoints", "<CustomRole.Arn>", "<InferenceRole.Arn>"),
         ("identity.PortalTasks", "<TaskLaunchRole.Arn>", "<TaskRole.Arn>"),
     }
     for each in passing:
@@ -209,10 +209,12 @@ def test_workers_write_only_what_is_theirs() -> None:
             read.setdefault(each.where, set()).update(folders)
     assert written == {
         "workers.InferenceRole": {"jobs/*", "answers/*", "endpoints/*", "async/*", "training/*"},
+        "workers.CustomRole": {"custom/*"},
         "workers.TrainingRole": {"training/*"},
         "workers.TaskRole": {"tasks/*", "models/*"},
         "identity.PortalStore": {"*"},
     }
+    assert read["workers.CustomRole"] == {"custom/*"}
     assert "*" not in read["workers.InferenceRole"] | read["workers.TrainingRole"] | read["workers.TaskRole"]
     deleting = {
         (each.where, resource.rsplit("<Bucket>/", 1)[-1])
