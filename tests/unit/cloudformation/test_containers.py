@@ -221,7 +221,5 @@ def test_nothing_is_bound_to_one_partition() -> None:
             host = re.search(r"[\w}.-]*\.amazonaws\.com(?!\.cn)", line)
             if host:
                 assert re.fullmatch(r"[a-z0-9.-]+\.amazonaws\.com", host[0]), f"{path.name}: {line.strip()}"
-                assert re.search(
-                    r"Service|Principal|CalledVia|aws-service-role|ServiceName|- com", line + " Service"
-                )
+                assert re.search(r"Service|Principal|aws-service-role", line), f"{path.name}: {line.strip()}"
     assert PSEUDO["AWS::Partition"] == "aws"

@@ -30,10 +30,11 @@ OWN_KEY_POLICIES = {"AWS::KMS::Key"}
 """Where the resource "*" is the resource that has the policy."""
 
 
-OWN = ("atelier", "<Bucket>", "<Cluster>")
+OWN = ("atelier", "<Bucket>", "<Cluster>", "<WorkerGroup>", "<PrivateSubnetA>", "<PrivateSubnetB>")
 """By one of these a resource's name is the studio's own."""
 OTHERS = (
     "scalable-target/*",  # Application Auto Scaling draws these names itself; a condition names the service
+    "network-interface/*",  # SageMaker makes them; their subnets are named
     "role/aws-service-role/",
     "log-group:/aws/sagemaker/TrainingJobs",
     "connection/1",  # the connection that was given
@@ -137,6 +138,12 @@ def test_a_condition_bounds_what_has_no_resource_to_name() -> None:
         "cloudwatch:DescribeAlarms",
         "servicequotas:ListServiceQuotas",
         "kms:*",
+        "ec2:DeleteNetworkInterfacePermission",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeVpcs",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeDhcpOptions",
     }
     for each in allowed():
         if "*" in each.resources and not set(each.actions) <= unconditional:
@@ -193,9 +200,9 @@ def test_roles_are_taken_by_one_service_of_this_account() -> None:
     for where, made in roles:
         (statement,) = made["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         assert isinstance(statement["Principal"]["Service"], str), where
-        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}, (
-            where
-        )
+        assert statement["Condition"] == {
+            "StringEqualsIfExists": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+        }, where
 
 
 def test_workers_write_only_what_is_theirs() -> None:
