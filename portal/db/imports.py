@@ -30,9 +30,9 @@ class ModelImport(Base):
     sha256: Mapped[str] = mapped_column(String(64), default="")
     """What the file must be; empty where the asker does not say."""
     token_id: Mapped[str | None] = mapped_column(ID)
-    """No foreign key: a token that is taken away leaves its imports, which then fail in words."""
-    anywhere: Mapped[bool] = mapped_column(Boolean)
-    """Whether it may come from any public host, and not from the named ones alone."""
+    """Null: the one for its site, looked for as a task begins; "none": none. No foreign key: a token that is
+    taken away leaves its imports, which then fail in words.
+    """
     endpoint: Mapped[str] = mapped_column(String(63), default="")
     """The endpoint it was named at the creation of, if any."""
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)

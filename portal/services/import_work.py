@@ -199,14 +199,21 @@ class ImportWork:
 
     def _order(self, session: Session, row: ModelImport) -> ImportOrder:
         """What the task is told. Raises NotFound for a token that is gone, NotPermitted, QuotaExceeded."""
-        owner = _still_permitted(session, row)
+        owner, keeper = _still_permitted(session, row)
+        source = parse(row.source, self._rules.hub)
+        self._rules.check(source, anywhere=keeper)
         limit, by = self._limits.size, "ATELIER_MAX_MODEL_BYTES"
         room = self._quotas.room(session, owner.id) if row.own and owner is not None else None
         if room is not None and room < limit:
             limit, by = room, "what your storage quota leaves"
-        token, site = self._tokens.opened(session, row.token_id) if row.token_id else ("", "")
-        reach = self._rules.reach(anywhere=row.anywhere)
-        self._rules.check(parse(row.source, self._rules.hub), anywhere=row.anywhere)
+        wish = row.token_id or "auto"
+        token_id = (
+            self._tokens.chosen(session, source, row.owner_id, keeper=keeper, wish="auto")
+            if wish == "auto"
+            else wish
+        )
+        token, site = ("", "") if token_id in (None, "none") else self._tokens.opened(session, token_id)
+        reach = self._rules.reach(anywhere=keeper)
         return ImportOrder(
             source=row.source,
             kind=ModelKind(row.kind),
@@ -257,7 +264,7 @@ class ImportWork:
         outcome = ImportOutcome.model_validate(told)
         with self._database.reading() as session:
             row = session.get_one(ModelImport, import_id)
-            owner = _still_permitted(session, row)
+            owner, _ = _still_permitted(session, row)
             room = self._quotas.room(session, owner.id) if row.own and owner is not None else None
             if room is not None and outcome.size > room:
                 raise QuotaExceeded(
@@ -311,12 +318,14 @@ class ImportWork:
         self._let_go(import_id, self._tickets.get(import_id))
 
 
-def _still_permitted(session: Session, row: ModelImport) -> User | None:
-    """Who asked, if they may still have it; None for the command line. Raises NotPermitted."""
+def _still_permitted(session: Session, row: ModelImport) -> tuple[User | None, bool]:
+    """(who asked, None for the command line; whether they look after models), if they may still have it.
+    Raises NotPermitted.
+    """
     if row.owner_id is None:
-        return None
+        return None, True
     owner = session.get(User, row.owner_id)
-    needed = OWNER if row.own else KEEPER
-    if owner is None or owner.disabled or needed not in permissions_of(session, owner.roles):
+    held = permissions_of(session, owner.roles) if owner is not None and not owner.disabled else frozenset()
+    if (OWNER if row.own else KEEPER) not in held:
         raise NotPermitted("Who asked for this import may not have it any more, so it was ended.")
-    return owner
+    return owner, KEEPER in held

@@ -33,6 +33,7 @@ UNFINISHED = (ImportState.QUEUED.value, ImportState.RUNNING.value)
 MOST_UNFINISHED = 20
 """Of one user."""
 SHOWN = 100
+_SECRETS = re.compile(r"(^|&)(token|api_?key|access_token|auth|password)=", re.IGNORECASE)
 _SHA256 = re.compile(r"([0-9a-f]{64})?\Z")
 
 
@@ -57,6 +58,11 @@ class ImportRules:
         elif not isinstance(source, HubSource):
             address, reach = outbound.parse(source.url), self.reach(anywhere=anywhere)
             reach.check_name(address)
+            if _SECRETS.search(address.target.partition("?")[2]):
+                raise InvalidRequest(
+                    "An address with a token in it would be kept as it is. Keep the token for its site "
+                    "instead (portal, Models, Tokens), and give the address without it."
+                )
             try:
                 machine = ipaddress.ip_address(address.host)
             except ValueError:
@@ -159,11 +165,17 @@ class Imports:
             return [_view(row, actor.username) for row in rows]
 
     def check(self, actor: audit.Actor, wishes: Sequence[ImportWish]) -> None:
-        """Refuse imports for everybody that could not be asked for. Raises NotPermitted, InvalidRequest."""
+        """Refuse imports for everybody that could not be asked for. Raises NotPermitted, InvalidRequest,
+        Conflict.
+        """
         if wishes and isinstance(actor, Caller):
             actor.demand(KEEPER)
         for wish in wishes:
             self._checked(wish, keeper=True)
+        with self.database.reading() as session:
+            for wish in wishes:
+                if wish.name:
+                    check_name(session, wish.kind, None, wish.name)
 
     def listed(self, caller: Caller) -> list[ImportView]:
         """The caller's imports, everybody's for who looks after models; the newest first."""
@@ -236,7 +248,8 @@ class Imports:
             raise LimitExceeded(f"At most {MOST_UNFINISHED} imports wait at once. Wait for some to end.")
         if own and actor.user_id is not None:
             self.quotas.room(session, actor.user_id)
-        token = self.tokens.chosen(session, source, actor.user_id, keeper=keeper, wish=wish.token)
+        self.tokens.chosen(session, source, actor.user_id, keeper=keeper, wish=wish.token)
+        token = None if wish.token in ("", "auto") else wish.token
         row = ModelImport(
             id=new_id(),
             owner_id=actor.user_id,
@@ -247,14 +260,13 @@ class Imports:
             folder=wish.folder.strip("/"),
             sha256=wish.sha256.strip().lower(),
             token_id=token,
-            anywhere=keeper,
             endpoint=endpoint,
             created=self.clock.now(),
             **_FRESH,
         )
         session.add(row)
         session.flush()
-        told = {"source": _shown(source), "kind": row.kind, "own": own, "token": token is not None}
+        told = {"source": _shown(source), "kind": row.kind, "own": own, "token": wish.token or "auto"}
         audit.record(session, actor, "import.ask", f"import:{row.id}", origin=origin, details=told)
         return row
 

@@ -212,6 +212,8 @@ def test_who_may_have_their_own_gets_their_own_from_the_named_hosts_alone(
     ):
         with pytest.raises(NotPermitted):
             studio.ask(audit.SYSTEM, source)
+    with pytest.raises(InvalidRequest, match="Keep the token"):
+        studio.ask(audit.SYSTEM, "https://civitai.com/api/download/models/1?type=Model&token=abc")
     for source in ("file:///etc/passwd", "http://2130706433/", "m.safetensors"):
         with pytest.raises(InvalidRequest):
             studio.ask(audit.SYSTEM, source)
@@ -240,7 +242,7 @@ def test_tokens_are_sealed_used_for_their_site_alone_and_shown_to_nobody(
 ) -> None:
     keeper, maker, tokens = studio.keeper("kim"), studio.maker("mia"), studio.imports.tokens
     publish(hub, "gated/model", {"m.safetensors": LORA}, token=TOKEN, cdn=web)
-    refused = studio.imported(keeper, "hf:gated/model")
+    refused = studio.imported(keeper, "hf:gated/model", name="Later")
     assert refused.error and refused.error["detail"]["reason"] == "GatedRepo"
     kept = tokens.keep(keeper, "hub", "", TOKEN, studio=True)
     assert (kept.site, kept.owner, kept.used) == (hub.name, "", None)
@@ -271,6 +273,8 @@ def test_tokens_are_sealed_used_for_their_site_alone_and_shown_to_nobody(
             tokens.delete(thief, kept.id)
         with pytest.raises(NotFound):
             studio.ask(thief, "hf:gated/model", token=kept.id)
+    again = studio.ended(studio.imports.retry(keeper, refused.id))
+    assert again.state is ImportState.SUCCEEDED, "the token that was kept meanwhile is found"
     own = tokens.keep(maker, "mine", hub.url, TOKEN)
     assert studio.imported(maker, "hf:gated/model").state is ImportState.SUCCEEDED
     waiting = studio.ask(maker, "hf:gated/model", name="again", token=own.id)

@@ -255,7 +255,8 @@ class _Partial:
             self.size = said
         if self.size is not None and self.size > self._limit:
             raise too_large(self.size, self._limit, self._by)
-        check_room(self._path.parent, (self.size or 0) - self.count)
+        # Twice: it is converted, or copied into the store, before it goes here.
+        check_room(self._path.parent, 2 * (self.size or 0) - self.count)
         return goes_on
 
     def take(self, chunk: bytes, address: Address) -> None:

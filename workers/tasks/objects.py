@@ -30,7 +30,7 @@ def fetch_object(
         raise NotFound(f"There is no object {source}, or the studio's role may not read it.")
     if there.size > order.limit:
         raise too_large(there.size, order.limit, order.limited_by)
-    check_room(path.parent, there.size)
+    check_room(path.parent, 2 * there.size)
     digest, count = hashlib.sha256(), 0
     with bucket.open(source.key) as stored, path.open("xb") as out:
         while chunk := stored.read(CHUNK):

@@ -24,7 +24,6 @@ def upgrade() -> None:
         sa.Column("folder", sa.String(length=400), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("token_id", sa.String(length=32), nullable=True),
-        sa.Column("anywhere", sa.Boolean(), nullable=False),
         sa.Column("endpoint", sa.String(length=63), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
