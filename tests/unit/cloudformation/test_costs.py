@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -58,6 +59,22 @@ def test_every_alarm_is_explained() -> None:
         if each["Type"] == "AWS::CloudWatch::Alarm":
             name = each["Properties"]["AlarmName"].removeprefix("atelier-studio-")
             assert f"`{name}`" in text, name
+
+
+def test_the_dashboard_shows_figures_that_the_portal_publishes() -> None:
+    body = studio(CLOUDFRONT)["observability"].resources()["Dashboard"]["Properties"]["DashboardBody"]
+    shown = [
+        (expression, name)
+        for each in json.loads(body)["widgets"]
+        for (metric,) in [each["properties"]["metrics"][:1]]
+        if isinstance(metric[0], dict)
+        for expression in [metric[0]["expression"]]
+        for name in re.findall(r'MetricName="(\w+)"', expression)
+    ]
+    source = "".join(path.read_text() for path in (ROOT / "portal/adapters/aws").glob("*.py"))
+    own = [name for expression, name in shown if "{Atelier,Endpoint}" in expression]
+    assert len(own) >= 5
+    assert [name for name in own if f'"{name}"' not in source] == []
 
 
 def test_every_template_is_described() -> None:

@@ -348,12 +348,6 @@ ON_THE_WAY = {
 """Actions that no call of ours names, and which call needs them."""
 
 
-TO_COME = {
-    "servicequotas:ListServiceQuotas",
-}
-"""Of adapters that this role is ready for: quotas."""
-
-
 @cache
 def calls() -> frozenset[str]:
     """IAM's names of every call that the source makes of boto3's clients."""
@@ -396,7 +390,7 @@ def test_the_portals_role_may_everything_that_its_adapters_call() -> None:
 
 def test_the_portals_role_may_nothing_that_nothing_calls() -> None:
     idle = granted() - calls() - set(ON_THE_WAY)
-    assert idle <= TO_COME, sorted(idle - TO_COME)
+    assert idle == set(), sorted(idle)
     assert set(ON_THE_WAY) <= granted()
 
 
