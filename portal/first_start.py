@@ -38,8 +38,10 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(settings: Settings) -> Prepared:
-    """Bring the data directory up to this version. Doing it again changes nothing. Raises AtelierError."""
+def prepare(settings: Settings, endpoint: EndpointSpec | None = None) -> Prepared:
+    """Bring the data directory up to this version; where there is no endpoint, make `endpoint`, or one on
+    this machine. Doing it again changes nothing. Raises AtelierError.
+    """
     database = open_database(settings)
     migrated = migrate.upgrade(database)
     database.close()
@@ -48,7 +50,7 @@ def prepare(settings: Settings) -> Prepared:
         for name in (SIGNING_KEY, JOB_KEY):
             services.secrets.get(name)
         password = _first_user(services, settings)
-        notes = [*_first_checkpoint(services, settings), *_first_endpoint(services, settings)]
+        notes = [*_first_checkpoint(services, settings), *_first_endpoint(services, settings, endpoint)]
     finally:
         services.stop()
     return Prepared(password, ("The database was brought up to date.", *notes) if migrated else tuple(notes))
@@ -79,15 +81,24 @@ def _first_checkpoint(services: Services, settings: Settings) -> list[str]:
     return [] if any(found.sha256 == each.sha256 for each, _ in known) else [f"Checkpoint: {found.title}"]
 
 
-def _first_endpoint(services: Services, settings: Settings) -> list[str]:
+def _first_endpoint(services: Services, settings: Settings, wanted: EndpointSpec | None) -> list[str]:
     """One on this machine; on AWS the first one is an administrator's decision: it costs by the hour."""
-    if settings.platform == "aws" or services.work.endpoints.listed():
+    if services.work.endpoints.listed():
         return []
+    if wanted is None and settings.platform == "aws":
+        return []
+    if wanted is None:
+        wanted = _local_endpoint(services, settings)
+    services.work.endpoints.create(SYSTEM, wanted)
+    where = wanted.instance_type or "on this machine"
+    return [f"Endpoint: {wanted.name}, {where}"]
+
+
+def _local_endpoint(services: Services, settings: Settings) -> EndpointSpec:
     threads = settings.worker_threads or len(os.sched_getaffinity(0))
     gpus = [each for each in services.work.endpoints.offers() if each.gpu and settings.worker_device != "cpu"]
     slots = gpus[0].slots if gpus else USUAL_SLOTS
-    services.work.endpoints.create(SYSTEM, EndpointSpec(FIRST_ENDPOINT, threads=threads, slots=slots))
-    return [f"Endpoint: {FIRST_ENDPOINT}, on this machine"]
+    return EndpointSpec(FIRST_ENDPOINT, threads=threads, slots=slots)
 
 
 def located(path: Path) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import os
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ import httpx
 from atelier import logs
 from atelier.contract.errors import Conflict, WorkerUnavailable
 from atelier.processes import Child, exit_with_parent, spawn
+from portal import simulated
 from portal.first_start import FIRST_USER, Prepared, prepare
 from portal.settings import Settings, environment
 
@@ -60,6 +62,8 @@ class Part:
     started: float = 0.0
     deaths: int = 0
     pause_until: float = field(default=0.0)
+    vital: bool = False
+    """The studio cannot go on without it, nor with another one."""
 
     def start(self) -> None:
         """Start the process; what it says goes to its log."""
@@ -85,18 +89,19 @@ class Part:
 class Supervisor:
     """Starts the parts in order, restarts what dies, and stops everything when asked to."""
 
-    def __init__(self, parts: list[Part], say: Say) -> None:
-        self._parts = parts
+    def __init__(self, say: Say) -> None:
+        self._parts: list[Part] = []
         self._say = say
         self.stopping = threading.Event()
         self.hurry = threading.Event()
 
-    def start(self) -> None:
-        """Start every part and wait until each answers. Raises WorkerUnavailable, with the end of its log."""
-        for part in self._parts:
+    def start(self, parts: list[Part]) -> None:
+        """Start parts and wait until each answers. Raises WorkerUnavailable, with the end of its log."""
+        for part in parts:
+            self._parts.append(part)
             part.start()
         deadline = time.monotonic() + START_SECONDS
-        for part in self._parts:
+        for part in parts:
             while not self.stopping.is_set() and not part.answers():
                 if part.child is not None and part.child.poll() is not None:
                     raise WorkerUnavailable(f"The {part.name} ended while it started:\n{part.last_words()}")
@@ -117,7 +122,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every part: all are asked at once, waited for, and killed where that takes too long."""
-        running = [part.child for part in self._parts if part.child is not None]
+        # What others lean on goes last.
+        running = [part.child for part in reversed(self._parts) if part.child is not None]
         log.info("stopping %d processes", len(running))
         for child in running:
             child.terminate()
@@ -142,8 +148,8 @@ class Supervisor:
         part.child = None
         part.deaths = 1 if now - part.started > STEADY_SECONDS else part.deaths + 1
         log.error("died: %s", part.name, extra={"status": status, "deaths": part.deaths})
-        if part.deaths > MOST_DEATHS:
-            self._say(f"The {part.name} died {part.deaths} times in a row. The studio ends. Its log says:")
+        if part.vital or part.deaths > MOST_DEATHS:
+            self._say(f"The {part.name} died {_times(part.deaths)}. The studio ends. Its log says:")
             self._say(part.last_words())
             return False
         pause = min(FIRST_PAUSE * 2.0 ** (part.deaths - 1), LONGEST_PAUSE)
@@ -154,25 +160,36 @@ class Supervisor:
         return True
 
 
-def run(settings: Settings) -> int:
-    """The whole of `atelier up`. Returns the exit status; raises AtelierError for what keeps it from
-    starting.
+def _times(deaths: int) -> str:
+    return f"{deaths} times in a row" if deaths > 1 else "and cannot be started again"
+
+
+def run(settings: Settings, *, simulate_aws: float | None = None) -> int:
+    """The whole of `atelier up`; with `simulate_aws` (simulated seconds for each real one) on an account that
+    is played here. Returns the exit status; raises AtelierError for what keeps it from starting.
     """
     began = time.monotonic()
     say = Say()
+    if simulate_aws is not None:
+        simulated.check()
     settings = with_free_ports(settings)
     check_ports(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with alone(settings.data_dir):
+        if simulate_aws is not None:
+            settings = simulated.begun(settings)
         file = settings.data_dir.resolve() / "logs" / "supervisor.log"
         logs.configure("supervisor", settings.log_level, settings.log_format, file)
         logs.put_aside(file)
-        prepared = prepare(settings)
-        supervisor = Supervisor(parts_of(settings), say)
+        supervisor = Supervisor(say)
         with _signals(supervisor):
             exit_with_parent(supervisor.stopping.set)
             try:
-                supervisor.start()
+                if simulate_aws is not None:
+                    settings = _in_account(supervisor, settings, simulate_aws)
+                if not supervisor.stopping.is_set():
+                    prepared = prepare(settings, simulated.ENDPOINT if simulate_aws else None)
+                    supervisor.start(parts_of(settings))
                 if not supervisor.stopping.is_set():
                     _greet(say, settings, prepared, time.monotonic() - began)
                 return supervisor.mind()
@@ -180,6 +197,16 @@ def run(settings: Settings) -> int:
                 say("Stopping the studio (again: at once) ...")
                 supervisor.stop()
                 say("Stopped.")
+
+
+def _in_account(supervisor: Supervisor, settings: Settings, speed: float) -> Settings:
+    """Start the account that is played, and find the studio's place in it."""
+    account = simulated.account(settings, speed)
+    file = settings.data_dir / "logs" / "rehearsal.log"
+    supervisor.start(
+        [Part("rehearsal of AWS", account.argv, {"PYTHONUNBUFFERED": "1"}, account.url, file, vital=True)]
+    )
+    return settings if supervisor.stopping.is_set() else simulated.in_account(settings, account.url)
 
 
 def parts_of(settings: Settings) -> list[Part]:
@@ -192,6 +219,9 @@ def parts_of(settings: Settings) -> list[Part]:
         "ATELIER_PORT": str(settings.port),
         "PYTHONUNBUFFERED": "1",
     }
+    if settings.platform == "aws":
+        # botocore finds its role, region and endpoints there.
+        everything |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     web = {
         "ATELIER_HOST": settings.host,
         "ATELIER_PORT": str(settings.port),
@@ -290,6 +320,8 @@ def _greet(say: Say, settings: Settings, prepared: Prepared, seconds: float) -> 
     say(f"  Portal   {settings.url}/portal/   (alone: {settings.portal_url}/portal/)")
     if prepared.password is not None:
         say(f"  Log in as {FIRST_USER} with the password {prepared.password} (shown this once).")
+    if settings.aws_endpoint_url:
+        say(f"  Account  {settings.aws_endpoint_url}/_rehearsal/state (docs/rehearsal.md)")
     say(f"  Logs     {settings.data_dir.resolve() / 'logs'}")
     say("  Ctrl-C stops everything.")
     say()

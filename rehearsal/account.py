@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,8 +12,12 @@ from urllib.parse import urlsplit
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.ecs.models import ecs_backends
+from moto.logs.models import logs_backends
+from moto.moto_api import state_manager
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import sagemaker_backends
+from moto.secretsmanager.models import secretsmanager_backends
 from moto.sns.models import sns_backends
 
 from rehearsal.alarms import AlarmRule, Query
@@ -36,7 +41,12 @@ class Account:
         self._watch: Any = cloudwatch_backends[ACCOUNT][region]
         self._scaling: Any = applicationautoscaling_backends[ACCOUNT][region]
         self._sagemaker: Any = sagemaker_backends[ACCOUNT][region]
+        self._ecs: Any = ecs_backends[ACCOUNT][region]
+        self._logs: Any = logs_backends[ACCOUNT][region]
+        self._secrets: Any = secretsmanager_backends[ACCOUNT][region]
         self._collected = 0
+        # Tasks run until their program ends, not for as many looks as moto would say.
+        state_manager.set_transition("ecs::task", {"progression": "manual", "times": 10**9})
 
     # --- S3 and SNS
 
@@ -58,6 +68,10 @@ class Account:
         """Tell a topic's subscribers. Nothing happens where there is no such topic."""
         if topic in self._sns.topics:
             self._sns.topics[topic].publish(json.dumps(message))
+
+    def secret(self, arn: str) -> str:
+        """A secret's text."""
+        return str(self._secrets.get_secret_value(arn, None, None)["SecretString"])
 
     def _bucket(self, name: str) -> Any:
         if name not in self._s3.buckets:
@@ -159,6 +173,25 @@ class Account:
             for each in list(self._scaling.scheduled_actions)
             if each.scalable_dimension == DIMENSION
         ]
+
+    # --- ECS and its logs
+
+    def end_task(self, number: str, status: int, stream: str, lines: list[str]) -> None:
+        """A task's program ended: its exit status, and what it had written, in the first group of logs whose
+        name ends with /tasks.
+        """
+        for tasks in list(self._ecs.tasks.values()):
+            for task in [each for each in tasks.values() if each.task_arn.endswith(number)]:
+                task._status = task.desired_status = "STOPPED"
+                task.stopped_reason = "Essential container in task exited"
+                for container in task.containers:
+                    container.exitCode = status
+        group = next((name for name in self._logs.groups if name.endswith("/tasks")), None)
+        if group is not None and lines:
+            self._logs.create_log_stream(group, stream)
+            now = int(time.time() * 1000)
+            events = [{"timestamp": now, "message": line} for line in lines if line]
+            self._logs.put_log_events(group, stream, events)
 
     # --- SageMaker's own records
 

@@ -85,13 +85,12 @@ def _series(rule: AlarmRule, metrics: Metrics, now: float) -> Series:
     """The value of each period looked at, the oldest first."""
     end = now - now % rule.period
     periods = rule.periods + FURTHER
-    begins = [end - rule.period * (periods - index) for index in range(periods)]
     known: dict[str, Series] = {}
     for each in rule.queries:
         if each.metric is not None:
-            known[each.id] = [
-                metrics.statistic(each.metric, each.statistic, begin, begin + rule.period) for begin in begins
-            ]
+            known[each.id] = metrics.series(
+                each.metric, each.statistic, end - rule.period * periods, rule.period, periods
+            )
     for each in rule.queries:
         if each.expression:
             known[each.id] = evaluate(each.expression, known, periods)

@@ -1,6 +1,6 @@
 """The rehearsal's own small API: the clock, the faults, and how everything is.
 
-GET /_rehearsal/state; POST /_rehearsal/faults and /_rehearsal/advance with a JSON object.
+GET /_rehearsal/state and settings; POST /_rehearsal/faults and /_rehearsal/advance with a JSON object.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Controls:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
+        self.settings: dict[str, str] | None = None
+        """The studio's variables for this account, once they are known."""
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
@@ -34,6 +36,10 @@ class Controls:
         try:
             if asks == ("GET", "state"):
                 return "200 OK", self.state()
+            if asks == ("GET", "settings"):
+                if self.settings is None:
+                    return "503 Service Unavailable", {"error": "The account is still being set up."}
+                return "200 OK", dict(self.settings)
             if asks == ("POST", "faults"):
                 with self._simulation.clock.lock:
                     self._simulation.chance.set(_object(environ))
@@ -46,7 +52,7 @@ class Controls:
         except (ValueError, KeyError, TypeError) as error:
             return "400 Bad Request", {"error": f"This cannot be done: {error}"}
         return "404 Not Found", {
-            "error": "There are GET state, POST faults, POST advance and POST crash under /_rehearsal/."
+            "error": "Under /_rehearsal/ there are GET state and settings, POST faults, advance and crash."
         }
 
     def state(self) -> dict[str, Any]:
@@ -56,6 +62,7 @@ class Controls:
             return {
                 "now": simulation.clock.now(),
                 "computing": simulation.clock.held,
+                "to_serve": simulation.durations.to_serve,
                 "faults": simulation.chance.told(),
                 "endpoints": {
                     name: {

@@ -15,6 +15,11 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehea
 """What a role gives to a container; the simulated account looks at none of it."""
 
 
+def aws_environment(url: str, region: str) -> dict[str, str]:
+    """What lets a process find the simulated account."""
+    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_ENDPOINT_URL": url, **CREDENTIALS}
+
+
 class ProcessCrew:
     """Starts the real program for every instance, each with a folder of its own under `home`, whatever the
     endpoint's image is. What an instance with a GPU is told of its device is left out: it computes here.
@@ -32,7 +37,7 @@ class ProcessCrew:
     ) -> None:
         self.clock = clock
         self._home = home.resolve()
-        self._url = url
+        self.url = url
         self._region = region
         self._threads = threads
         self._program = program
@@ -47,10 +52,7 @@ class ProcessCrew:
             for name, value in variant.environment.items()
         }
         own = {
-            "AWS_REGION": self._region,
-            "AWS_DEFAULT_REGION": self._region,
-            "AWS_ENDPOINT_URL": self._url,
-            **CREDENTIALS,
+            **aws_environment(self.url, self._region),
             "HOSTNAME": instance,
             "ATELIER_HOST": "127.0.0.1",
             "ATELIER_INSTANCE": instance,

@@ -17,6 +17,7 @@ from rehearsal.controls import Controls
 from rehearsal.endpoint import Endpoint
 from rehearsal.refusals import Refused
 from rehearsal.simulation import Simulation
+from rehearsal.tasks import TaskRunner
 from rehearsal.variant import Answer, Invocation
 
 _INVOKED = re.compile(r"/endpoints/([^/]+)/(invocations|async-invocations)\Z")
@@ -29,9 +30,10 @@ Environ = dict[str, Any]
 class Front:
     """A WSGI application. Only calls to SageMaker meet the throttling that is asked for."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, controls: Controls, tasks: TaskRunner | None = None) -> None:
         self._simulation = simulation
-        self._controls = Controls(simulation)
+        self._tasks = tasks
+        self._controls = controls
         self._moto: Any = DomainDispatcherApplication(create_backend_app)
         self._operations: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "CreateEndpoint": self._create,
@@ -64,7 +66,16 @@ class Front:
         if _service(environ) == "monitoring":
             answer = list(answer)
             self._simulation.collect()
+        if self._tasks is not None and target.startswith("AmazonEC2ContainerService"):
+            answer = list(answer)
+            self._run_tasks(self._tasks, operation, b"".join(answer))
         return answer
+
+    def _run_tasks(self, tasks: TaskRunner, operation: str, answer: bytes) -> None:
+        if operation == "RunTask":
+            tasks.started(json.loads(answer))
+        elif operation == "StopTask":
+            tasks.stopped(json.loads(answer))
 
     def _throttle(self) -> None:
         with self._simulation.clock.lock:

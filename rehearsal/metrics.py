@@ -42,13 +42,20 @@ class Metrics:
         """A statistic of the numbers in [begin, end); None where there are none. Raises ValueError for one
         that is not known.
         """
-        found = []
+        return self.series(metric, statistic, begin, end - begin, 1)[0]
+
+    def series(
+        self, metric: Key, statistic: str, begin: float, period: float, periods: int
+    ) -> list[float | None]:
+        """The statistic of each of `periods` periods from `begin` on, of `period` seconds each."""
+        found: list[list[float]] = [[] for _ in range(periods)]
         for at, value in reversed(self._numbers.get(metric, ())):
             if at < begin:
                 break
-            if at < end:
-                found.append(value)
-        return reduced(found, statistic) if found else None
+            index = int((at - begin) // period)
+            if index < periods:
+                found[index].append(value)
+        return [reduced(each, statistic) if each else None for each in found]
 
 
 def reduced(numbers: Iterable[float], statistic: str) -> float:

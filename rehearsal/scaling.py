@@ -145,6 +145,7 @@ class Scaler:
                 if policy.tracking is not None and policy.resource in targets:
                     self._track(policy, targets[policy.resource], now)
             self._on_schedule(now)
+            self._keep_bounds(now)
 
     def _judge(
         self, alarm: WiredAlarm, policies: Mapping[str, Policy], targets: Mapping[str, Target], now: float
@@ -204,15 +205,18 @@ class Scaler:
 
     def _on_schedule(self, now: float) -> None:
         for each in self._rules.scheduled():
-            if not due(each.schedule, each.timezone, now):
-                continue
-            self._rules.set_bounds(each.resource, each.low, each.high)
-            endpoint = self._find(each.resource)
-            target = next((it for it in self._rules.targets() if it.resource == each.resource), None)
-            if endpoint is None or target is None or "ScheduledScalingSuspended" in target.suspended:
+            if due(each.schedule, each.timezone, now):
+                self._rules.set_bounds(each.resource, each.low, each.high)
+
+    def _keep_bounds(self, now: float) -> None:
+        """Targets whose count lies outside their bounds, which were set anew."""
+        for target in self._rules.targets():
+            endpoint = self._find(target.resource)
+            if endpoint is None or "ScheduledScalingSuspended" in target.suspended:
                 continue
             asked = min(target.high, max(target.low, endpoint.wanted))
-            self._apply(endpoint, each.resource, asked, each.name, now)
+            cause = f"{'minimum' if asked > endpoint.wanted else 'maximum'} capacity was set to {asked}"
+            self._apply(endpoint, target.resource, asked, cause, now)
 
     def _move(self, policy: Policy, target: Target, asked: int, cooldown: float, now: float) -> None:
         """Bring the endpoint to `asked`, within its bounds, unless a cooldown is on."""

@@ -23,7 +23,24 @@ from atelier.contract.parts import (
     ProgressState,
     ResolvedPart,
 )
+from rehearsal.account import Account
 from rehearsal.variant import Answer
+
+
+class Bucket:
+    """A bucket of the account as a shelf: reached within the process, not over HTTP."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        self._account = account
+        self._name = name
+
+    def get(self, key: str) -> bytes:
+        """See Shelf."""
+        return self._account.read(f"s3://{self._name}/{key}")
+
+    def put(self, key: str, data: bytes) -> None:
+        """See Shelf."""
+        self._account.write(f"s3://{self._name}/{key}", data, "application/octet-stream")
 
 
 class Shelf(Protocol):

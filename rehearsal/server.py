@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
+import socket
 import sys
 import threading
 import time
@@ -19,10 +21,13 @@ from atelier import logs
 from atelier.processes import exit_with_parent
 from rehearsal.account import Account
 from rehearsal.clock import Pacemaker, SimulatedClock
-from rehearsal.crew import ProcessCrew
+from rehearsal.controls import Controls
+from rehearsal.crew import ProcessCrew, aws_environment
 from rehearsal.faults import Chance
 from rehearsal.front import Front
 from rehearsal.simulation import OpenWorker, Simulation
+from rehearsal.stage import set_up
+from rehearsal.tasks import TaskRunner
 from rehearsal.variant import Durations
 
 SPEED = 60.0
@@ -38,7 +43,9 @@ class _Quiet(MotoRequestHandler):  # type: ignore[misc]  # moto is not looked in
 
 
 class RehearsalServer:
-    """The account on a loopback port, empty at first. Without a `speed` its clock goes when it is told to."""
+    """The account on a loopback port, empty at first. Without a `speed` its clock goes when it is told to;
+    with a folder `home` ECS's tasks are run there.
+    """
 
     def __init__(
         self,
@@ -50,14 +57,25 @@ class RehearsalServer:
         seed: int = 0,
         durations: Durations | None = None,
         start: float | None = None,
+        home: Path | None = None,
     ) -> None:
         moto_api_backend.reset()
         self.clock = SimulatedClock(time.time() if start is None else start)
         self.simulation = Simulation(
             Account(region), self.clock, open_worker, chance=Chance(seed), durations=durations
         )
+        self._region = region
+        self._controls = Controls(self.simulation)
+        self._listener = socket.create_server(("127.0.0.1", port))
+        environment = aws_environment(self.url, region)
+        self._tasks = TaskRunner(self.simulation.account, home, environment) if home else None
         self._server = make_server(
-            "127.0.0.1", port, Front(self.simulation), threaded=True, request_handler=_Quiet
+            "127.0.0.1",
+            self._listener.getsockname()[1],
+            Front(self.simulation, self._controls, self._tasks),
+            threaded=True,
+            request_handler=_Quiet,
+            fd=self._listener.fileno(),
         )
         self._thread = threading.Thread(target=self._server.serve_forever, name="rehearsal", daemon=True)
         self._pace = Pacemaker(self.clock, speed, self.simulation.carry_on) if speed else None
@@ -65,13 +83,20 @@ class RehearsalServer:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def start(self) -> None:
         """Serve, in a thread of its own."""
         self._thread.start()
         if self._pace is not None:
             self._pace.start()
+
+    def set_up(self) -> dict[str, str]:
+        """Make what a deployment's templates would; the studio's variables for it, which
+        /_rehearsal/settings gives from now on.
+        """
+        self._controls.settings = set_up(self.url, self._region)
+        return self._controls.settings
 
     def stop(self) -> None:
         """Answer nothing any more; every worker is killed."""
@@ -80,7 +105,10 @@ class RehearsalServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._listener.close()
         self.simulation.close()
+        if self._tasks is not None:
+            self._tasks.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,10 +128,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     url = f"http://127.0.0.1:{given.port}"
     crew = ProcessCrew(given.home, url, given.region, threads=given.threads)
     server = RehearsalServer(
-        crew.open, port=given.port, region=given.region, speed=given.speed, seed=given.seed
+        crew.open,
+        port=given.port,
+        region=given.region,
+        speed=given.speed,
+        seed=given.seed,
+        home=given.home,
     )
     crew.clock = server.clock
     server.start()
+    server.set_up()
     log.info("the rehearsal answers at %s", server.url)
     over.wait()
     server.stop()
@@ -111,8 +145,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _on_signals(over: threading.Event) -> None:
-    import signal
-
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: over.set())
 

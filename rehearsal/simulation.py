@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
@@ -21,9 +22,9 @@ from rehearsal.variant import Answer, Durations, Invocation, Variant, Worker
 log = logging.getLogger(__name__)
 
 TICK, MINUTE = 10.0, 60.0
-CARRIED_SECONDS = 30.0
-"""Real seconds for which a caller's number goes on: who publishes every few seconds does so in simulated
-minutes, too.
+CARRIED_SECONDS = 65.0
+"""Real seconds for which a caller's number goes on: who publishes every minute does so in every simulated
+minute, too.
 """
 OpenWorker = Callable[[str, str, Variant], Worker]
 """From endpoint, instance and variant to a worker that was not started."""
@@ -79,9 +80,11 @@ class Simulation:
             invocation.answered(answer, endpoint.variant.name)
             return
         where = invocation.failure if reason else invocation.output
-        if where and answer.status:
+        if where:
+            # Where a worker went without a word, SageMaker leaves its own sentence.
+            said = answer.body if answer.status else json.dumps({"message": reason}).encode()
             try:
-                self.account.write(where, answer.body, answer.content_type)
+                self.account.write(where, said, answer.content_type)
             except LookupError as error:
                 reason = reason or f"The answer could not be stored. {error}"
         self._count(endpoint, "InvocationFailures" if reason else "InvocationsProcessed", 1.0)

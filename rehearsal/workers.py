@@ -41,7 +41,6 @@ class ProcessWorker:
         self._clock = clock
         self._child: Child | None = None
         self._url = ""
-        self._http = httpx.Client(trust_env=False, timeout=httpx.Timeout(10.0, read=None))
 
     def start(self, ready: Callable[[str], None]) -> None:
         """See Worker."""
@@ -61,7 +60,8 @@ class ProcessWorker:
 
         def ask() -> Answer:
             try:
-                said = self._http.post(f"{self._url}/invocations", content=body, headers=dict(headers))
+                with _caller(seconds=None) as http:
+                    said = http.post(f"{self._url}/invocations", content=body, headers=dict(headers))
             except httpx.TransportError:
                 return Answer(0, b"")
             return Answer(said.status_code, said.content, said.headers.get("content-type", ""))
@@ -91,15 +91,16 @@ class ProcessWorker:
     def _until_healthy(self, child: Child) -> str:
         deadline = time.monotonic() + START_SECONDS
         pause = threading.Event()
-        while time.monotonic() < deadline:
-            if child.poll() is not None:
-                return f"it ended with status {child.poll()}; its log: {self._home / 'worker.log'}"
-            try:
-                if self._http.get(f"{self._url}/ping").status_code == 200:
-                    return ""
-            except httpx.TransportError:
-                pass
-            pause.wait(PING_SECONDS)
+        with _caller(seconds=10.0) as http:
+            while time.monotonic() < deadline:
+                if child.poll() is not None:
+                    return f"it ended with status {child.poll()}; its log: {self._home / 'worker.log'}"
+                try:
+                    if http.get(f"{self._url}/ping").status_code == 200:
+                        return ""
+                except httpx.TransportError:
+                    pass
+                pause.wait(PING_SECONDS)
         return f"it did not answer /ping within {START_SECONDS:.0f} s"
 
     def _aside(self, work: Callable[[], Found], done: Callable[[Found], None]) -> None:
@@ -184,6 +185,11 @@ class ScriptedWorker:
         if running is not None:
             body, done = running
             done(self._script.end(body))
+
+
+def _caller(seconds: float | None) -> httpx.Client:
+    """A client of the worker, which may take so long for an answer."""
+    return httpx.Client(trust_env=False, verify=False, timeout=httpx.Timeout(10.0, read=seconds))  # noqa: S501  # plain http, on loopback
 
 
 def _free_port() -> int:

@@ -74,7 +74,7 @@ class Studio:
         )
         self.database = self.services.database
         self.work = self.services.work
-        _tables(self.database)
+        tables(self.database)
         self.checkpoint("first")
         self.work.endpoints.create(audit.SYSTEM, EndpointSpec("local", slots=slots))
 
@@ -138,7 +138,7 @@ class Studio:
             return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.id)))
 
 
-def _tables(database: Database) -> None:
+def tables(database: Database) -> None:
     """The tables of this version, and the note that they are: quicker than every migration in turn."""
     Base.metadata.create_all(database.engine)
     with database.engine.begin() as connection:

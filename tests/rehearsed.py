@@ -55,7 +55,7 @@ def client(url: str, service: str) -> Any:
 class Account:
     """The simulated account with a bucket, two topics and the queue that both feed, and one model."""
 
-    def __init__(self, server: RehearsalServer) -> None:
+    def __init__(self, server: RehearsalServer, environment: dict[str, str] | None = None) -> None:
         self.server = server
         self.clock = server.clock
         self.faults = server.simulation.chance
@@ -70,7 +70,7 @@ class Account:
         arn = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])
         for topic in self.topics:
             self.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn["Attributes"]["QueueArn"])
-        container = {"Image": "image", "Environment": {"ATELIER_ENDPOINT": "e"}}
+        container = {"Image": "image", "Environment": environment or {"ATELIER_ENDPOINT": "e"}}
         self.sagemaker.create_model(ModelName="model", PrimaryContainer=container, ExecutionRoleArn=ROLE)
 
     s3: Any
@@ -183,13 +183,13 @@ class Account:
 
 
 @contextmanager
-def rehearsed(script: Any = None, seed: int = 7) -> Iterator[Account]:
-    """An account whose instances run `script`."""
+def rehearsed(script: Any = None, seed: int = 7, speed: float | None = None) -> Iterator[Account]:
+    """An account whose instances run `script`; with a `speed` its clock goes by itself."""
 
     def open_worker(_endpoint: str, _instance: str, _variant: Variant) -> Worker:
         return ScriptedWorker(script or Echo(), server.clock, 25.0)
 
-    server = RehearsalServer(open_worker, start=START, seed=seed)
+    server = RehearsalServer(open_worker, start=START, seed=seed, speed=speed)
     server.start()
     try:
         yield Account(server)

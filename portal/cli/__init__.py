@@ -13,6 +13,7 @@ from portal.cli import (
     endpoints,
     models,
     process,
+    rehearsing,
     setting_commands,
     styles,
     sweeping,
@@ -31,6 +32,7 @@ GROUPS = (
     sweeping,
     backups,
     doctor,
+    rehearsing,
 )
 
 

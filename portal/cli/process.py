@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Declare the commands."""
-    command(commands, "up", _up, "Run the studio on this machine, in the foreground.")
+    up_ = command(commands, "up", _up, "Run the studio on this machine, in the foreground.")
+    up_.add_argument(
+        "--simulate-aws",
+        action="store_true",
+        help="as on AWS, on an account that is played here and gone afterwards",
+    )
+    up_.add_argument("--speed", type=float, default=60.0, help="with it: simulated seconds for each real one")
     command(commands, "portal", _portal, "Run one portal process alone: another one beside those that run.")
     command(commands, "migrate", _migrate, "Bring the database up to this version.")
     command(commands, "prepare", _prepare, "Make what a new studio needs: tables, secrets, the first user.")
@@ -29,8 +35,8 @@ def add_to(commands: Commands) -> None:
     worker.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the worker")
 
 
-def _up(_arguments: argparse.Namespace) -> int:
-    return up.run(load())
+def _up(arguments: argparse.Namespace) -> int:
+    return up.run(load(), simulate_aws=arguments.speed if arguments.simulate_aws else None)
 
 
 def _portal(_arguments: argparse.Namespace) -> int:

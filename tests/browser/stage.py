@@ -155,8 +155,10 @@ def a_checkpoint() -> Path | None:
 
 
 @contextlib.contextmanager
-def studio_up(place: Path, checkpoint: Path) -> Iterator[Studio]:
-    """`atelier up` on free ports with a data directory within `place`, for as long as the context lasts."""
+def studio_up(place: Path, checkpoint: Path, *arguments: str) -> Iterator[Studio]:
+    """`atelier up` on free ports with a data directory within `place`, for as long as the context lasts;
+    `arguments` are further ones of the command.
+    """
     port, portal_port = free_port(), free_port()
     url, log = f"http://127.0.0.1:{port}", place / "up.log"
     env = {
@@ -168,7 +170,7 @@ def studio_up(place: Path, checkpoint: Path) -> Iterator[Studio]:
         "HOME": str(place),
         "OMP_NUM_THREADS": "1",
     }
-    child = spawn([str(Path(sys.executable).parent / "atelier"), "up"], env, log=log, cwd=ROOT)
+    child = spawn([str(Path(sys.executable).parent / "atelier"), "up", *arguments], env, log=log, cwd=ROOT)
     try:
         eventually(
             lambda: httpx.get(url + "/readyz", trust_env=False).status_code == 200,
