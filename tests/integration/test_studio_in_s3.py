@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 import uuid
@@ -105,11 +106,10 @@ def test_a_model_is_stored_once_published_packed_and_never_linked(
     monkeypatch.setenv("ATELIER_DATA_DIR", str(data_dir))
     place = studio.store.bucket.prefix.strip("/")
     monkeypatch.setenv("ATELIER_STORE_URL", f"s3://studio/{place}?endpoint_url={aws.url}")
-    output = data_dir / "packed"
-    assert cli.main(["model", "pack", model.name, "--output", str(output)]) == 0
-    with tarfile.open(output / f"{model.name}.tar.gz") as archive:
+    guides = f"s3://studio/{place}/guides?endpoint_url={aws.url}"
+    assert cli.main(["model", "pack", model.name, "--output", guides]) == 0
+    packed = studio.store.get(f"guides/{keys.archive(model.name)}")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         member = archive.extractfile(f"{model.name}.safetensors")
         assert member is not None
         assert member.read() == demo.read_bytes()
-    assert cli.main(["model", "pack", model.name, "--output", f"s3://studio/{place}/guides"]) == 0
-    assert studio.store.stat(f"guides/{keys.archive(model.name)}") is not None
