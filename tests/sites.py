@@ -5,11 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
@@ -17,7 +25,7 @@ Reply = Callable[[BaseHTTPRequestHandler], None]
 class Site:
     """Answers GET by what was put at a path. `asked` are the requests: (path with query, headers)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._replies: dict[str, Reply] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         site = self
@@ -37,6 +45,8 @@ class Site:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         self.name = f"127.0.0.1:{self._server.server_port}"
@@ -56,6 +66,34 @@ class Site:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
+
+
+def certified(names: Sequence[str], folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """(TLS of a server that is certified for `names`, the file of who certified it)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's own authority")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(called)
+        .issuer_name(called)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, secret)
+    return context, certificate
 
 
 def head(handler: BaseHTTPRequestHandler, code: int, headers: Mapping[str, str]) -> None:

@@ -35,7 +35,7 @@ REGISTRY: tuple[Permission, ...] = (
     Permission("pictures.read", "pictures", "low", "See and download one's own pictures."),
     Permission("assets.upload", "pictures", "low", "Upload pictures to work on."),
     Permission("models.read", "models", "low", "See which models there are."),
-    Permission("models.upload", "models", "medium", "Upload models of one's own, and look after those."),
+    Permission("models.upload", "models", "medium", "Upload and import models of one's own."),
     Permission("models.manage", "models", "high", "Import, rename and remove everybody's models."),
     Permission("styles.read", "styles", "low", "See one's own prompt styles and the studio's."),
     Permission("styles.change", "styles", "low", "Keep prompt styles of one's own."),

@@ -26,9 +26,9 @@ from atelier.contract.errors import (
     WorkerUnavailable,
 )
 from atelier.outbound import Machine, Reach
-from tests.sites import Site, broken, file, head, redirect, status
+from tests.sites import Site, broken, certified, file, head, redirect, status
 from workers.tasks import fetching
-from workers.tasks.connecting import Patience
+from workers.tasks.connecting import Patience, certificates
 from workers.tasks.fetching import Fetched, Fetcher, Terms
 
 LOOPBACK = Reach(("*",), (ipaddress.ip_network("127.0.0.1/32"),))
@@ -375,3 +375,37 @@ def _babble(server: socket.socket) -> None:
     with connection:
         connection.recv(1000)
         connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+
+def test_over_https_the_site_proves_that_it_is_the_one_that_was_named(
+    fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, authority = certified(["models.example"], tmp_path)
+    site = Site(tls)
+    site.put("/m", DATA)
+    port = site.name.rpartition(":")[2]
+    site.put("/down", redirect(f"http://models.example:{port}/m"))
+    here = lambda *_: [ipaddress.ip_address("127.0.0.1")]  # noqa: E731
+    certificates.cache_clear()
+    with pytest.raises(WorkerUnavailable, match="certificate"):
+        fetch(f"https://models.example:{port}/m", resolve=here)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    certificates.cache_clear()
+    try:
+        found = fetch(
+            f"https://models.example:{port}/m",
+            resolve=here,
+            token="t" * 20,
+            token_site=f"models.example:{port}",
+        )
+        assert found.size == len(DATA)
+        assert site.asked[-1][1]["authorization"] == "Bearer " + "t" * 20
+        for url, said in (
+            (f"https://other.example:{port}/m", "certificate"),
+            (f"https://models.example:{port}/down", "from https to http"),
+        ):
+            with pytest.raises((WorkerUnavailable, InvalidRequest), match=said):
+                fetch(url, resolve=here)
+    finally:
+        certificates.cache_clear()
+        site.close()
