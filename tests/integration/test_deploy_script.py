@@ -496,3 +496,22 @@ def test_a_dry_run_prints_every_command_line_and_runs_none(
     with stand_ins(tmp_path / "bin", programs=()) as bare:
         without = bare.run(place / "deployment" / "build_and_deploy.sh", "--dry-run", *WORDS)
     assert without.code == 0, "it needs neither aws nor docker"
+
+
+@pytest.mark.long
+def test_every_image_of_this_repository_is_built_and_changes_with_what_it_copies(
+    path: StandIns, tmp_path: Path
+) -> None:
+    script = ROOT / "deployment" / "build_and_deploy.sh"
+    shown = path.run(script, "--dry-run", *WORDS).out
+    assert re.findall(r"--file deployment/images/(\w+)\.Dockerfile", shown) == list(NAMES)
+    assert "is left out" not in shown
+    asking = tmp_path / "sources.sh"
+    functions = re.findall(r"^(?:sources)\(\) \{.*?^\}", script.read_text(encoding="utf-8"), re.M | re.S)
+    asking.write_text("\n".join([*functions, 'sources "$1"']), encoding="utf-8")
+    for name in NAMES:
+        file = ROOT / "deployment" / "images" / f"{name}.Dockerfile"
+        copied = path.run(asking, str(file)).out.split()
+        named = re.findall(r"^COPY (?!--from)(\S+) ", file.read_text(encoding="utf-8"), re.M)
+        assert copied == named and copied, name
+        assert all((ROOT / each).exists() for each in copied), name

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from atelier.client import collect
 from atelier.contract import keys
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.models import ModelKind
@@ -113,3 +114,29 @@ def test_a_model_is_stored_once_published_packed_and_never_linked(
         member = archive.extractfile(f"{model.name}.safetensors")
         assert member is not None
         assert member.read() == demo.read_bytes()
+
+
+def test_the_answer_to_a_program_lies_in_the_bucket_where_it_was_told_to_be(studio: Studio, aws: Aws) -> None:
+    program, bucket = client(studio, "ann"), aws.session.client("s3", endpoint_url=aws.url)
+
+    def read(location: str) -> bytes:
+        assert location.startswith("s3://studio/")
+        told = bucket.get_object(Bucket="studio", Key=location.removeprefix("s3://studio/"))
+        return bytes(told["Body"].read())
+
+    body = {"prompt": "a red circle", "num_images_per_prompt": 2}
+    places = {}
+    for output in ("base64", "s3"):
+        answer = program.post("/inference?endpoint_name=local", json=body | {"output": output})
+        assert answer.status_code == 202, answer.text
+        places[output] = answer.json()["output_location"]
+    text = program.post("/inference?endpoint_name=local", json=body, headers={"Accept": "text/plain"})
+    for submission in studio.turn():
+        studio.fleet.succeed(submission)
+    studio.turn()
+    pictures = json.loads(read(places["base64"]))["generated_images"]
+    stored = [read(each) for each in json.loads(read(places["s3"]))["s3_loc"]]
+    assert [len(pictures), len(stored)] == [2, 2]
+    assert all(stored) and list(json.loads(read(text.text))) == ["generated_images"]
+    found = collect({"OutputLocation": places["s3"]}, fetch=read)
+    assert found.pictures == tuple(stored)
