@@ -12,6 +12,7 @@ from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from rehearsal import quotas
 from rehearsal.account import ACCOUNT
 from rehearsal.controls import Controls
 from rehearsal.endpoint import Endpoint
@@ -58,6 +59,8 @@ class Front:
             if target == "SageMaker" and operation in self._operations:
                 said = self._operations[operation](json.loads(_body(environ)))
                 return _json(start, 200, said, "application/x-amz-json-1.1")
+            if target == quotas.TARGET and operation == "ListServiceQuotas":
+                return _json(start, 200, quotas.of_endpoints(), "application/x-amz-json-1.1")
             if target == "SageMaker" and operation == "CreateEndpointConfig":
                 return self._create_config(environ, start)
         except Refused as error:

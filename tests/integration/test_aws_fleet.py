@@ -18,6 +18,7 @@ from atelier.contract.parts import GpuState, InstanceState
 from atelier.storage import aws_secret
 from portal.adapters.aws.connection import clients
 from portal.adapters.aws.fleet import SageMakerFleet
+from portal.adapters.aws.instances import offers
 from portal.adapters.aws.requests import environment
 from portal.adapters.aws.service_quotas import preflight
 from portal.adapters.local.inbox import QueueInbox
@@ -31,6 +32,7 @@ from portal.services.ports import (
     Submission,
     TicketState,
 )
+from rehearsal import quotas
 from tests.aws_world import Endpoint, Refusal, World
 from tests.moto_aws import REGION, running
 from tests.waiting import eventually
@@ -239,6 +241,12 @@ def test_the_quotas_are_looked_at_before_anything_is_made(cloud: Cloud) -> None:
     cloud.world.fail["ListServiceQuotas"] = [Refusal("AccessDeniedException", "not authorized")]
     [denied] = preflight(cloud.world.client("service-quotas"), others)
     assert "role does not allow" in denied
+
+
+def test_the_rehearsals_account_has_plenty_of_all_that_is_offered(cloud: Cloud) -> None:
+    cloud.world.list_service_quotas = lambda **_: quotas.of_endpoints()  # type: ignore[method-assign]
+    specs = [changed(name=f"e{number}", instance_type=each.name) for number, each in enumerate(offers())]
+    assert preflight(cloud.world.client("service-quotas"), specs) == []
 
 
 @pytest.mark.parametrize(
