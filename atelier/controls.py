@@ -32,6 +32,47 @@ class CardPage(BaseModel):
     order: int = 100
 
 
+class UnitSlider(BaseModel):
+    """A number of a module: the unit's field it sets, and its bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    field: str = Field(pattern=r"^[a-z_]{1,40}$")
+    label: str = Field(min_length=1, max_length=60)
+    value: float
+    minimum: float
+    maximum: float
+    step: float = Field(gt=0)
+
+
+class UnitModule(BaseModel):
+    """A preprocessor that a unit may choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=60)
+    label: str = Field(min_length=1, max_length=80)
+    sliders: tuple[UnitSlider, ...] = ()
+
+
+class UnitSection(BaseModel):
+    """A section of units below the seed: each has a picture, a module that draws it, and a model of `kind`.
+    Those that are on go into the request as `alwayson_scripts.<member>.args`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["units"] = "units"
+    title: str = Field(min_length=1, max_length=40, pattern=r"\S")
+    member: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    kind: ModelKind
+    count: int = Field(ge=1, le=10)
+    modules: tuple[UnitModule, ...] = Field(min_length=1)
+    control_modes: tuple[str, ...]
+    resize_modes: tuple[str, ...]
+    passes: tuple[str, ...]
+
+
 OWN_PAGES = {
     "txt2img": (
         CardPage(
@@ -60,6 +101,8 @@ def card_pages(tab: str, hooks: Hooks) -> list[CardPage]:
     found = [*OWN_PAGES.get(tab, ())]
     for name, controls in answers(tab, hooks):
         for control in controls:
+            if isinstance(control, Mapping) and control.get("type") == "units":
+                continue
             if not isinstance(control, Mapping) or control.get("type") != "cards":
                 log.warning("The extension %s: this version draws no control %.200r", name, control)
                 continue
@@ -71,6 +114,25 @@ def card_pages(tab: str, hooks: Hooks) -> list[CardPage]:
             if page.title.lower() not in {each.title.lower() for each in found}:
                 found.append(page)
     return sorted(found, key=lambda each: each.order)
+
+
+def unit_sections(tab: str, hooks: Hooks) -> list[UnitSection]:
+    """The sections of units of a tab. An answer that cannot be used is left out and logged; of two for one
+    member the first stands.
+    """
+    found: list[UnitSection] = []
+    for name, controls in answers(tab, hooks):
+        for control in controls:
+            if not isinstance(control, Mapping) or control.get("type") != "units":
+                continue
+            try:
+                section = UnitSection.model_validate(dict(control))
+            except ValidationError as error:
+                log.warning("The extension %s: its units cannot be drawn: %s", name, error)
+                continue
+            if section.member not in {each.member for each in found}:
+                found.append(section)
+    return found
 
 
 def answers(tab: str, hooks: Hooks) -> list[tuple[str, list[Any]]]:

@@ -7,17 +7,18 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from atelier import extension, logs
-from atelier.controls import OWN_PAGES, card_pages
+from atelier.controls import OWN_PAGES, card_pages, unit_sections
 from atelier.extension import Hooks
 from atelier.processes import exit_with_parent
 from webui.edge import Edge
@@ -76,14 +77,19 @@ def create_app(settings: Settings, *, portal: Portal | None = None, hooks: Hooks
 
 
 def _add_card_pages(app: FastAPI, hooks: Hooks) -> None:
-    """`/ui/cards/<tab>.json`: the pages of cards that the page's script draws beside the form."""
+    """`/ui/cards/<tab>.json` and `/ui/units/<tab>.json`: what the page's script draws for extensions."""
     for tab in OWN_PAGES:
-        pages = [each.model_dump(mode="json") for each in card_pages(tab, hooks)]
+        drawn: dict[str, Sequence[BaseModel]] = {
+            "cards": card_pages(tab, hooks),
+            "units": unit_sections(tab, hooks),
+        }
+        for kind, found in drawn.items():
+            told = [each.model_dump(mode="json") for each in found]
 
-        async def answer(_: Request, pages: list[dict[str, Any]] = pages) -> Response:
-            return JSONResponse(pages)
+            async def answer(_: Request, told: list[dict[str, Any]] = told) -> Response:
+                return JSONResponse(told)
 
-        app.add_route(f"/ui/cards/{tab}.json", answer, methods=["GET"])
+            app.add_route(f"/ui/{kind}/{tab}.json", answer, methods=["GET"])
 
 
 def main() -> None:

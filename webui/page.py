@@ -18,6 +18,7 @@ _HEAD = f"""<title>{TITLE}</title>
 <link rel="stylesheet" href="/ui/studio.css" />
 <link rel="stylesheet" href="/ui/cards.css" />
 <link rel="stylesheet" href="/ui/gallery.css" />
+<link rel="stylesheet" href="/ui/units.css" />
 <script type="module" src="/ui/studio.js"></script>
 """.encode()
 

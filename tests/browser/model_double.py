@@ -51,6 +51,7 @@ def some_models() -> list[dict[str, Any]]:
         model("large", family="sdxl"),
         model("soft", "vae", None),
         model("bad-hands", "embedding", "sd1"),
+        model("edges", "controlnet"),
         model("calm", "hypernetwork", None, preferred_weight=0.6),
         model(
             "ada",

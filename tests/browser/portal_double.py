@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from atelier.pasting import paste
+from tests.browser.input_double import add_inputs
 from tests.browser.model_double import add_models, some_models
 
 PEOPLE = {"ada": "correct horse battery", "grace": "staple battery horse"}
@@ -59,6 +60,7 @@ class Double:
         self.shows: dict[str, Any] = {}
         """What views say of every job instead, its progress by "progress"."""
         self.models = some_models()
+        self.assets: dict[str, bytes] = {}
         self.permissions: list[str] = ["sharing.own"]
         self.teams: dict[str, list[str]] = {}
         self.endpoints = {"local": "in_service", "big": "asleep"}
@@ -227,6 +229,7 @@ def create_double(double: Double) -> FastAPI:
     add_login(app, double)
     add_jobs(app, double)
     add_models(app, lambda: double.models, double.who)
+    add_inputs(app, lambda: double.assets)
     add_texts(app, double)
     add_sights(app, double)
     add_sharing(app, double)

@@ -85,6 +85,7 @@ class ScriptedResult:
     stopped: bool = False
     timeline: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    maps: tuple[Any, ...] = ()
 
 
 class ScriptedHandle:

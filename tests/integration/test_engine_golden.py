@@ -16,7 +16,7 @@ from atelier.contract.models import Catalogue, ModelKind, ModelRef
 from atelier.resolve import resolve_txt2img
 from atelier.resolve.members import lifted
 from tests.legacy_files import converted_embedding, converted_hypernetwork
-from workers.engine import Engine, ModelFile
+from workers.engine import Engine, EngineResult, ModelFile
 
 TOLERANCE = 2
 """Of 255: what the peer itself differs by between two runs."""
@@ -74,7 +74,11 @@ class Recorded:
         case = self.case(name)
         payload = lifted(case["payload"], self.keep)
         [part] = resolve_txt2img(payload, self.catalogue, answering=True).parts
-        made = self.engine.submit(part).result(PATIENCE)
+        return self.farthest(name, self.engine.submit(part).result(PATIENCE))
+
+    def farthest(self, name: str, made: EngineResult) -> int:
+        """The largest difference of what was made to what is recorded: pictures, then maps."""
+        case = self.case(name)
         ours = [*(each.pixels for each in made.pictures), *(each.pixels for each in made.maps)]
         files = [self._golden / "cases" / name for name in case["images"]]
         theirs = [np.asarray(Image.open(file).convert("RGB")) for file in files]
@@ -144,3 +148,19 @@ def test_a_controlnet_makes_the_peers_picture_map_and_infotext(recorded: Recorde
         == (case["info"]["infotexts"][0].partition(", Version")[0])
     )
     assert not resolution.ignored
+
+
+def test_pictures_with_and_without_controlnet_share_batches_and_stay_the_peers(recorded: Recorded) -> None:
+    """Three at once: two with a ControlNet, one of them for some of its steps, and one without."""
+    names = ["cn-none", "cn-start-end", "restore-faces"]
+    parts = []
+    for name in names:
+        payload = lifted(recorded.case(name)["payload"], recorded.keep)
+        [part] = resolve_txt2img(payload, recorded.catalogue, answering=True).parts
+        parts.append(part)
+    before = recorded.engine.status().forwards
+    handles = [recorded.engine.submit(part) for part in parts]
+    for name, handle in zip(names, handles, strict=True):
+        assert recorded.farthest(name, handle.result(PATIENCE)) <= TOLERANCE
+    asked = sum(part.steps for part in parts)
+    assert recorded.engine.status().forwards - before < asked

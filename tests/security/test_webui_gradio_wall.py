@@ -37,11 +37,12 @@ HARMLESS = {
     "/static/{path:path}",
     "/ui",
     "/ui/cards/txt2img.json",
+    "/ui/units/txt2img.json",
     "/ui/healthz",
     "/ui/readyz",
 }
-"""Gradio's and our own code and looks, which tabs of cards there are, and whether the process is well: the
-same bytes for everybody. `/` only sends people to the login.
+"""Gradio's and our own code and looks, which tabs of cards and sections of units there are, and whether the
+process is well: the same bytes for everybody. `/` only sends people to the login.
 """
 
 

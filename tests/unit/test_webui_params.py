@@ -27,6 +27,7 @@ from webui.params.table import (
     defaults,
 )
 from webui.params.txt2img import EXTRA, HIRES, REFINER, TXT2IMG, switch_of
+from webui.params.units import members
 
 # a1111.md 2.2: element id -> (label, minimum, maximum, step, default)
 SLIDERS = {
@@ -257,3 +258,12 @@ def test_a_chip_that_makes_no_sense_is_named(chip: str) -> None:
 def test_every_label_of_a_chip_names_an_option() -> None:
     assert overrides_of([f"{label}: 1" for label in ("Clip skip", "ENSD", "Eta")])
     assert len(set(LABELS.values())) == len(LABELS)
+
+
+def test_units_of_the_pages_script_become_members_of_the_request_and_nonsense_is_refused() -> None:
+    units = {"controlnet": {"args": [{"enabled": True, "image": "an-id"}]}}
+    assert members(json.dumps(units)) == {"alwayson_scripts": units}
+    assert members("") == members(None) == members("{}") == {}
+    for nonsense in ("[1]", "{", "7"):
+        with pytest.raises(ValueError):
+            members(nonsense)

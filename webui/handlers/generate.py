@@ -10,22 +10,27 @@ import gradio as gr
 from atelier.contract.errors import AtelierError, InvalidRequest
 from atelier.contract.jobs import JobRequest
 from webui.handlers.ticket import ticket
-from webui.params.form import payload
+from webui.params.form import FORM, payload
 from webui.params.table import Value
+from webui.params.units import members
 from webui.portal import Portal
 
 Handler = Callable[..., Awaitable[str]]
 
 
 def generator(portal: Portal) -> Handler:
-    """A handler that submits the form, with the checkpoint and the endpoint before its values."""
+    """A handler that submits the form, with the checkpoint and the endpoint before its values, and behind
+    them, if anything, the units that the page's script keeps.
+    """
 
     async def generate(
         request: gr.Request, checkpoint: str | None, endpoint: str | None, *values: Value
     ) -> str:
         try:
             caller = await portal.caller(request.cookies) or {}
-            fields = payload(values, caller.get("settings") or {})
+            form, beside = values[: len(FORM)], values[len(FORM) :]
+            fields = payload(form, caller.get("settings") or {})
+            fields |= {name: each for text in beside for name, each in members(text).items()}
             job = job_request(checkpoint, endpoint, fields)
             async with portal.client(request.cookies) as client:
                 accepted = await client.submit(job)

@@ -11,6 +11,7 @@ import { nameButtons } from "./labels.js";
 import { Results } from "./results.js";
 import { followSize } from "./sizes.js";
 import { takeParameters, tieTools } from "./tools.js";
+import { tieUnits } from "./units.js";
 
 const LOGIN = { href: "/portal/login?next=/", text: "Log in again" };
 const RENEW_MS = 4 * 60 * 1000;
@@ -212,6 +213,7 @@ async function start() {
   followSize();
   tieTools(studio);
   await tieCards(studio.results);
+  await tieUnits(studio.results);
   await tieGenerate(studio);
   listen({
     generate: () => studio.generate(),

@@ -25,6 +25,7 @@ SIGNALS = (
     "upscale_send",
     "styles_refresh",
     "card_source",
+    "units_source",
     "card_send",
 )
 """Hidden components through which handlers and the page's script talk, by the end of their ids."""
@@ -100,9 +101,10 @@ def _signals(drawn: Drawn) -> None:
 def _tie_jobs(portal: Portal, drawn: Drawn, checkpoint: gr.Dropdown) -> None:
     """Generate, upscale and paste: each answers with the ticket the script watches."""
     form = [drawn[control.elem_id] for control in FORM]
+    beside = drawn["txt2img_units_source"]
     ticket: Component = drawn["txt2img_ticket"]
     endpoint = drawn[params.ENDPOINT.elem_id]
-    tie(drawn["txt2img_generate"].click, generator(portal), [checkpoint, endpoint, *form], [ticket])
+    tie(drawn["txt2img_generate"].click, generator(portal), [checkpoint, endpoint, *form, beside], [ticket])
     source = drawn["txt2img_upscale_source"]
     tie(drawn["txt2img_upscale_send"].click, upscaler(portal), [source, endpoint, *form], [ticket])
     tie(

@@ -35,6 +35,8 @@ def settings(portal: Portal, drawn: Drawn) -> None:
         [overrides],
         [overrides],
     )
+    # The page's script fills this one: what extensions add below the seed.
+    gr.Column(elem_id="txt2img_units", elem_classes=["units"])
     script_panels(portal, drawn)
     endpoint = draw(params.ENDPOINT)
     drawn[params.ENDPOINT.elem_id] = endpoint

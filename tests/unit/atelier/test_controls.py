@@ -8,7 +8,7 @@ import pytest
 
 from atelier import extension
 from atelier.contract.models import ModelKind
-from atelier.controls import card_pages
+from atelier.controls import card_pages, unit_sections
 
 MANIFEST = 'name = "{name}"\nversion = "1"\ncontract = "1.0"\nparts = ["ui"]\n'
 
@@ -57,3 +57,21 @@ def test_a_bad_answer_costs_that_control_alone_and_is_logged(
     assert any("a_failing was left out" in each and "division" in each for each in said)
     assert any("b_mixed" in each and "kind" in each for each in said)
     assert any("b_mixed" in each and "'dial'" in each for each in said)
+
+
+def test_units_come_from_controlnet_and_a_bad_section_is_left_out_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [section] = unit_sections("txt2img", extension.load("ui"))
+    assert (section.title, section.member, section.count, section.kind) == (
+        "ControlNet",
+        "controlnet",
+        3,
+        ModelKind.CONTROLNET,
+    )
+    canny = next(each for each in section.modules if each.name == "canny")
+    assert [each.field for each in canny.sliders] == ["processor_res", "threshold_a", "threshold_b"]
+    assert unit_sections("another tab", extension.load("ui")) == []
+    add(tmp_path, "a_bad", "[{'type': 'units', 'title': 'Nothing'}]")
+    assert unit_sections("txt2img", extension.load("ui", tmp_path)) == []
+    assert any("a_bad" in record.getMessage() for record in caplog.records)
