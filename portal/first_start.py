@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from atelier.contract.errors import AtelierError
 from atelier.contract.models import ModelKind
@@ -38,7 +40,7 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(settings: Settings, endpoint: EndpointSpec | None = None) -> Prepared:
+def prepare(settings: Settings, endpoint: Mapping[str, Any] | None = None) -> Prepared:
     """Bring the data directory up to this version; where there is no endpoint, make `endpoint`, or one on
     this machine. Doing it again changes nothing. Raises AtelierError.
     """
@@ -81,14 +83,13 @@ def _first_checkpoint(services: Services, settings: Settings) -> list[str]:
     return [] if any(found.sha256 == each.sha256 for each, _ in known) else [f"Checkpoint: {found.title}"]
 
 
-def _first_endpoint(services: Services, settings: Settings, wanted: EndpointSpec | None) -> list[str]:
+def _first_endpoint(services: Services, settings: Settings, given: Mapping[str, Any] | None) -> list[str]:
     """One on this machine; on AWS the first one is an administrator's decision: it costs by the hour."""
     if services.work.endpoints.listed():
         return []
-    if wanted is None and settings.platform == "aws":
+    if given is None and settings.platform == "aws":
         return []
-    if wanted is None:
-        wanted = _local_endpoint(services, settings)
+    wanted = services.work.endpoints.begun(given) if given else _local_endpoint(services, settings)
     services.work.endpoints.create(SYSTEM, wanted)
     where = wanted.instance_type or "on this machine"
     return [f"Endpoint: {wanted.name}, {where}"]

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import httpx
 
 from atelier.contract.errors import InvalidRequest
-from portal.services.ports import EndpointSpec
 from portal.settings import PREFIX, Settings
 
 FOLDER = "rehearsal"
@@ -29,7 +28,8 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 """What a role gives to a process on AWS. The simulated account does not look at it."""
-ENDPOINT = EndpointSpec("studio", instance_type="ml.g5.xlarge", min_instances=1, max_instances=2)
+MOST_INSTANCES = 2
+ENDPOINT = {"name": "studio", "instance_type": "ml.g5.xlarge", "max_instances": MOST_INSTANCES}
 """The first endpoint."""
 _NEEDED = ("rehearsal", "moto", "boto3", "flask")
 _LISTS = ("ATELIER_AWS_SUBNETS", "ATELIER_AWS_SECURITY_GROUPS")
@@ -64,7 +64,7 @@ def account(settings: Settings, speed: float) -> Account:
     """The account's process, on a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    threads = settings.worker_threads or max(1, len(os.sched_getaffinity(0)) // ENDPOINT.max_instances)
+    threads = settings.worker_threads or max(1, len(os.sched_getaffinity(0)) // MOST_INSTANCES)
     argv = (
         *(sys.executable, "-m", "rehearsal.server", "--port", str(port), "--speed", f"{speed:g}"),
         *("--home", str(settings.data_dir.resolve() / "instances"), "--threads", str(threads)),
