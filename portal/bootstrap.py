@@ -191,7 +191,7 @@ def build_work(
     completions = Completions(database, store, clock, changes, measures=measures)
     jobs, files, answers = _shown(database, store, clock, changes, board)
     actions, desk = Actions(database, store, clock, changes), ModelDesk(database, store, clock, models, files)
-    uploads = Uploads(database, models, settings.data_dir / "uploads", settings.max_model_bytes)
+    uploads = _uploads(settings, database, models)
     orphans = Orphans(database, store, clock, desk, [uploads])
     imports = _imports(settings, database, secrets, clock)
     importing = _import_work(settings, imports, store, tasks, models, leadership)
@@ -265,6 +265,12 @@ def _shown(
     jobs = Jobs(database, store, clock, board, Grids(database, store, clock, changes))
     files = Files(database, store)
     return jobs, files, Answers(database, store, jobs, files)
+
+
+def _uploads(settings: Settings, database: Database, models: Models) -> Uploads:
+    here = settings.store.startswith("file:")
+    folder = settings.data_dir / "uploads"
+    return Uploads(database, models, folder, settings.max_model_bytes, stored_here=here)
 
 
 def _metrics(database: Database, work: Work) -> Metrics:

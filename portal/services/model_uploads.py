@@ -80,13 +80,16 @@ class Arriving:
 
 
 class Uploads:
-    """Takes model files in. `limit` is the largest, in bytes."""
+    """Takes model files in. `limit` is the largest, in bytes; `stored_here`: the store is on this machine."""
 
-    def __init__(self, database: Database, models: Models, folder: Path, limit: int) -> None:
+    def __init__(
+        self, database: Database, models: Models, folder: Path, limit: int, *, stored_here: bool = True
+    ) -> None:
         self._database = database
         self._models = models
         self._folder = folder
         self.limit = limit
+        self._copies = 2 if stored_here else 1
 
     def expect(self, announced: Announced) -> None:
         """Refuse a file before it is sent: raises InvalidRequest for its name or type, PayloadTooLarge,
@@ -117,10 +120,10 @@ class Uploads:
             )
 
     def _check_room(self, announced: Announced) -> None:
-        """Twice the file: once as it arrives, once in the store."""
+        """The file as it arrives, and once more where the store is on this machine too."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = shutil.disk_usage(self._folder).free
-        if free - 2 * (announced.size or 0) < SPARE:
+        if free - self._copies * (announced.size or 0) < SPARE:
             raise StorageFailed(
                 f"There is no room for {announced.filename}: {free / 2**30:.1f} GiB are free on the disk."
             )

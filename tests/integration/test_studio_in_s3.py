@@ -9,6 +9,7 @@ import json
 import tarfile
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,12 +18,13 @@ from starlette.testclient import TestClient
 
 from atelier.client import collect
 from atelier.contract import keys
-from atelier.contract.errors import InvalidRequest
+from atelier.contract.errors import InvalidRequest, StorageFailed
 from atelier.contract.models import ModelKind
 from atelier.storage.s3 import Bucket, S3BlobStore
 from portal import cli
 from portal.app import create_app
 from portal.services import audit, files
+from portal.services.model_uploads import Announced, Uploads
 from portal.services.models import ModelFile
 from tests import moto_aws
 from tests.jobs_studio import PASSWORD, Studio
@@ -92,6 +94,21 @@ def test_the_sweep_removes_what_nobody_will_see_and_keeps_pictures(studio: Studi
     assert swept.refused == ""
     assert studio.store.stat("jobs/gone/part/1/0.png") is None
     assert [each.key for each in studio.store.list(f"jobs/{job}/") if each.key.endswith(".png")]
+
+
+def test_an_upload_needs_room_on_the_portals_disk_for_itself_alone(
+    studio: Studio, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 10 * 2**30
+    usage = type("Usage", (), {"free": free, "total": free, "used": 0})
+    monkeypatch.setattr("portal.services.model_uploads.shutil.disk_usage", lambda _: usage)
+    announced = Announced("large.safetensors", ModelKind.CHECKPOINT, size=6 * 2**30)
+    elsewhere = Uploads(studio.database, studio.work.models, data_dir, 2**40, stored_here=False)
+    elsewhere.expect(announced)
+    with pytest.raises(StorageFailed, match=r"no room for large\.safetensors"):
+        Uploads(studio.database, studio.work.models, data_dir, 2**40).expect(announced)
+    with pytest.raises(StorageFailed, match="no room"):
+        elsewhere.expect(replace(announced, size=free))
 
 
 def test_a_model_is_stored_once_published_packed_and_never_linked(
