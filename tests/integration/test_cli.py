@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.moto_aws import environment, running
+
 ATELIER = str(Path(sys.executable).parent / "atelier")
 PASSWORD = "a long enough password"
 
@@ -49,11 +51,17 @@ def test_a_studio_is_prepared_once_with_the_password_it_is_given_and_says_it_now
     refused = atelier(data_dir, "prepare", **on_aws)
     assert refused.returncode == 1
     assert "ATELIER_ADMIN_PASSWORD" in refused.stderr
-    for _ in range(2):
-        done = atelier(data_dir, "prepare", **on_aws, ATELIER_ADMIN_PASSWORD=PASSWORD)
-        assert done.returncode == 0, done.stderr
-        assert "prepared" in done.stdout
-        assert PASSWORD not in done.stdout + done.stderr
+    nowhere = atelier(data_dir, "prepare", **on_aws, ATELIER_ADMIN_PASSWORD=PASSWORD)
+    assert (nowhere.returncode, "Set ATELIER_AWS_REGION" in nowhere.stderr) == (1, True), nowhere.stderr
+    with running() as aws:
+        on_aws |= environment(aws.url)
+        for _ in range(2):
+            done = atelier(data_dir, "prepare", **on_aws, ATELIER_ADMIN_PASSWORD=PASSWORD)
+            assert done.returncode == 0, done.stderr
+            assert "prepared" in done.stdout
+            assert PASSWORD not in done.stdout + done.stderr
+        kept = aws.client("secretsmanager").list_secrets()["SecretList"]
+        assert "atelier/keys/job-key" in {each["Name"] for each in kept}
     listed = atelier(data_dir, "user", "list")
     assert "admin" in listed.stdout
     assert "local" not in atelier(data_dir, "endpoint", "list").stdout, "endpoints on AWS cost by the hour"

@@ -8,7 +8,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoRegionError
 
+from atelier.contract.errors import NotReady
 from portal.aws_options import AwsOptions
 
 ATTEMPTS = 5
@@ -21,7 +23,9 @@ CONNECTIONS = 50
 
 
 def clients(options: AwsOptions, session: Any = None) -> Callable[[str], Any]:
-    """A client by the name of its service, made at first use. Safe for threads."""
+    """A client by the name of its service, made at first use. Safe for threads. Giving one raises NotReady
+    where no region is known.
+    """
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=10,
@@ -42,12 +46,17 @@ def clients(options: AwsOptions, session: Any = None) -> Callable[[str], Any]:
         with lock:
             if service not in made:
                 opened[0] = opened[0] or boto3.session.Session(region_name=options.aws_region)
-                made[service] = opened[0].client(
-                    service,
-                    region_name=options.aws_region,
-                    endpoint_url=options.aws_endpoint_url,
-                    config=config.merge(special[service]) if service in special else config,
-                )
+                try:
+                    made[service] = opened[0].client(
+                        service,
+                        region_name=options.aws_region,
+                        endpoint_url=options.aws_endpoint_url,
+                        config=config.merge(special[service]) if service in special else config,
+                    )
+                except NoRegionError as error:
+                    raise NotReady(
+                        "The studio runs on AWS and does not know in which region. Set ATELIER_AWS_REGION."
+                    ) from error
             return made[service]
 
     return client
