@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atelier.contract.errors import AtelierError
+from atelier.contract.errors import AtelierError, Conflict
 from atelier.contract.models import ModelKind
 from portal.bootstrap import JOB_KEY, SIGNING_KEY, build, open_database
 from portal.db import migrate
@@ -64,7 +64,10 @@ def _first_user(services: Services, settings: Settings) -> str | None:
         return None
     given = settings.admin_password.get_secret_value() if settings.admin_password else None
     password = given or secrets.token_urlsafe(12)
-    services.identity.create(SYSTEM, FIRST_USER, password, ADMIN, min_length=FLOOR)
+    try:
+        services.identity.create(SYSTEM, FIRST_USER, password, ADMIN, min_length=FLOOR)
+    except Conflict:  # tasks that start together prepare together: another one has made the user
+        return None
     return None if given else password
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from portal import first_start
+from portal.services.identity import Identity
+from portal.settings import load
 from tests.moto_aws import environment, running
 
 ATELIER = str(Path(sys.executable).parent / "atelier")
@@ -65,6 +68,28 @@ def test_a_studio_is_prepared_once_with_the_password_it_is_given_and_says_it_now
     listed = atelier(data_dir, "user", "list")
     assert "admin" in listed.stdout
     assert "local" not in atelier(data_dir, "endpoint", "list").stdout, "endpoints on AWS cost by the hour"
+
+
+def test_two_that_prepare_at_once_make_one_user_and_both_go_on(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(
+        data_dir=tmp_path,
+        database_url=database_url,
+        admin_password=PASSWORD,
+        demo_checkpoint=tmp_path / "none.safetensors",
+    )
+    first_start.prepare(settings)
+    truth, seen = Identity.empty, list[bool]()
+
+    def empty(identity: Identity) -> bool:
+        """As the second of two sees it that look before either has made the user."""
+        seen.append(truth(identity))
+        return True
+
+    monkeypatch.setattr(Identity, "empty", empty)
+    assert first_start.prepare(settings).password is None
+    assert seen == [False]
 
 
 def test_a_user_is_added_with_a_password_from_standard_input(migrated: Path) -> None:
