@@ -33,7 +33,7 @@ class Front:
 
     def __init__(self, simulation: Simulation, controls: Controls, tasks: TaskRunner | None = None) -> None:
         self._simulation = simulation
-        self._tasks = tasks
+        self.tasks = tasks
         self._controls = controls
         self._moto: Any = DomainDispatcherApplication(create_backend_app)
         self._operations: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -69,9 +69,9 @@ class Front:
         if _service(environ) == "monitoring":
             answer = list(answer)
             self._simulation.collect()
-        if self._tasks is not None and target.startswith("AmazonEC2ContainerService"):
+        if self.tasks is not None and target.startswith("AmazonEC2ContainerService"):
             answer = list(answer)
-            self._run_tasks(self._tasks, operation, b"".join(answer))
+            self._run_tasks(self.tasks, operation, b"".join(answer))
         return answer
 
     def _run_tasks(self, tasks: TaskRunner, operation: str, answer: bytes) -> None:

@@ -69,10 +69,11 @@ class RehearsalServer:
         self._listener = socket.create_server(("127.0.0.1", port))
         environment = aws_environment(self.url, region)
         self._tasks = TaskRunner(self.simulation.account, home, environment) if home else None
+        self.front = Front(self.simulation, self._controls, self._tasks)
         self._server = make_server(
             "127.0.0.1",
             self._listener.getsockname()[1],
-            Front(self.simulation, self._controls, self._tasks),
+            self.front,
             threaded=True,
             request_handler=_Quiet,
             fd=self._listener.fileno(),
