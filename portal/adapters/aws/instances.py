@@ -1,8 +1,9 @@
 """The instances that SageMaker has for this work: GPU, memory, what they compute in, what they cost.
 
 GPU memory, threads and memory are AWS's and NVIDIA's own figures. Volta and Turing know no bfloat16 (NVIDIA,
-compute capability 8.0 and later do). Prices are on-demand hosting in us-east-1 (see PRICED); other regions
-cost up to a third more, and AWS changes them: an endpoint's own `price_hour` is what is counted with.
+compute capability 8.0 and later do). Prices are on-demand hosting in us-east-1 (see PRICED), those of g6,
+g6e, p4d and p5 estimated from EC2's; other regions cost up to a third more, and AWS changes them: an
+endpoint's own `price_hour` is what is counted with.
 """
 
 from __future__ import annotations
