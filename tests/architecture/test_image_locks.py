@@ -45,6 +45,7 @@ def test_every_version_is_the_one_the_constraints_pin(name: str) -> None:
         locked["torch"] = locked["torch"].removesuffix(f"+{build}")
     assert locked == {each: pinned.get(each) for each in locked}
     assert len(SHARED[name]) == len(locked) >= 40
+    assert list(locked) == sorted(locked)  # as the tool writes them
 
 
 @pytest.mark.parametrize("name", sorted(lock.FILES))
