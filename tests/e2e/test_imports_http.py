@@ -52,3 +52,6 @@ def test_a_model_that_comes_in_is_drawn_with_by_the_worker_that_runs(
     workers = [worker["instance"] for worker in live.services.work.endpoints.get("local").workers]
     assert before == [] or workers == before, "no worker was started for it"
     site.close()
+    [record] = [each for each in root.get("/api/v1/models").json() if each["sha256"] == digest]
+    assert root.delete(f"/api/v1/models/{record['id']}").status_code == 204
+    assert done["model"] not in [each["title"] for each in ann.get("/api/v1/models").json()]
