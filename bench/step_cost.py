@@ -104,10 +104,14 @@ class Watch:
         forward.predict, decode.decode = self._timed_predict, self._timed_decode
 
     def _timed_predict(
-        self, slot: Slot, rows: Sequence[Row], graphs: GraphRunner | None = None
+        self,
+        slot: Slot,
+        rows: Sequence[Row],
+        graphs: GraphRunner | None = None,
+        control: Sequence[torch.Tensor] = (),
     ) -> list[torch.Tensor]:
         begun = time.perf_counter()
-        outputs = self._predict(slot, rows, graphs)
+        outputs = self._predict(slot, rows, graphs, control)
         self.seen.forwards.append((begun, time.perf_counter()))
         self.seen.batches.append((slot, list(rows)))
         return outputs
