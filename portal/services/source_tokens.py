@@ -25,7 +25,9 @@ KEY = "source-tokens"
 """The secret that seals them."""
 MOST = 50
 """Tokens of one owner."""
-_TOKEN = re.compile(r"[!-~]{8,1000}\Z")
+LEAST = 16
+"""Characters of a token: what is shorter could be any word, and would be struck out of every log line."""
+_TOKEN = re.compile(rf"[!-~]{{{LEAST},1000}}\Z")
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,10 @@ class SourceTokens:
         if studio and isinstance(actor, Caller):
             actor.demand(KEEPER)
         name, token = name.strip(), token.strip()
-        redaction.hide(token)
         if not 0 < len(name) <= 64 or not name.isprintable():
             raise InvalidRequest("A token's name has from 1 to 64 characters on one line.")
         if not _TOKEN.match(token):
-            raise InvalidRequest("A token has from 8 to 1,000 plain characters, without spaces.")
+            raise InvalidRequest(f"A token has from {LEAST} to 1,000 plain characters, without spaces.")
         where = self._site(site)
         owner = None if studio else actor.user_id
         with self._database.session() as session:
@@ -86,7 +87,9 @@ class SourceTokens:
             session.add(row)
             told = {"name": name, "site": where, "studio": studio}
             audit.record(session, actor, "token.keep", f"token:{row.id}", details=told)
-            return _view(row, "" if studio else actor.username)
+            view = _view(row, "" if studio else actor.username)
+        redaction.hide(token)
+        return view
 
     def delete(self, actor: audit.Actor, token_id: str) -> None:
         """Forget a token. Raises NotFound, also for somebody else's."""

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, strategies
 from sqlalchemy import select
 
+from atelier import redaction
 from atelier.contract import keys
 from atelier.contract.errors import (
     Conflict,
@@ -42,6 +43,7 @@ from portal.services.imports import MOST_UNFINISHED, ImportView, ImportWish
 from portal.services.model_desk import ModelChange
 from portal.services.model_views import Wanted
 from portal.services.permissions import ROLES
+from portal.services.source_tokens import MOST
 from tests.jobs_studio import Studio
 from tests.lora_bytes import LORA, OTHER
 from tests.sites import Site, head, publish, status
@@ -282,6 +284,23 @@ def test_tokens_are_sealed_used_for_their_site_alone_and_shown_to_nobody(
     gone = studio.ended(waiting)
     assert gone.state is ImportState.FAILED and gone.error and "was deleted" in gone.error["message"]
     _nowhere(studio, TOKEN, caplog.text)
+
+
+def test_only_a_token_that_is_kept_is_struck_out_of_the_logs(studio: Importing) -> None:
+    maker, tokens = studio.maker("mia"), studio.imports.tokens
+    with pytest.raises(InvalidRequest, match="from 16 to 1,000"):
+        tokens.keep(maker, "a", "", "model.import")
+    with pytest.raises(InvalidRequest):
+        tokens.keep(maker, "b", "", "the studio cannot go on")
+    for number in range(MOST):
+        tokens.keep(maker, str(number), "", f"hf_kept_for_the_logs_{number:02}")
+    with pytest.raises(LimitExceeded):
+        tokens.keep(maker, "more", "", "one-word-that-tells-what-happened")
+    with pytest.raises(Conflict):
+        tokens.keep(maker, "1", "", "another-word-that-tells-what-happened")
+    line = "model.import: the studio cannot go on; one-word-that-tells-what-happened another-word-that-tells"
+    assert redaction.redacted(line) == line
+    assert redaction.redacted("sent hf_kept_for_the_logs_07 away") == "sent *** away"
 
 
 def _nowhere(studio: Importing, secret: str, *more: str) -> None:
