@@ -28,7 +28,7 @@ from atelier.contract.errors import (
 )
 from atelier.contract.imports import ImportOrder, ImportOutcome, ImportProgress
 from atelier.contract.models import ModelKind
-from atelier.modelsource import parse
+from atelier.modelsource import Source, parse
 from atelier.storage.base import BlobStore
 from portal.db.identity import User
 from portal.db.imports import ModelImport
@@ -206,13 +206,7 @@ class ImportWork:
         room = self._quotas.room(session, owner.id) if row.own and owner is not None else None
         if room is not None and room < limit:
             limit, by = room, "what your storage quota leaves"
-        wish = row.token_id or "auto"
-        token_id = (
-            self._tokens.chosen(session, source, row.owner_id, keeper=keeper, wish="auto")
-            if wish == "auto"
-            else wish
-        )
-        token, site = ("", "") if token_id in (None, "none") else self._tokens.opened(session, token_id)
+        token, site = self._token(session, row, source, keeper)
         reach = self._rules.reach(anywhere=keeper)
         return ImportOrder(
             source=row.source,
@@ -228,6 +222,19 @@ class ImportWork:
             token_site=site,
             bucket_options=dict(self._limits.bucket_options),
         )
+
+    def _token(self, session: Session, row: ModelImport, source: Source, keeper: bool) -> tuple[str, str]:
+        """(the token, its site) that its owner may use now, twice "" for none. Raises NotFound."""
+        try:
+            found = self._tokens.chosen(
+                session, source, row.owner_id, keeper=keeper, wish=row.token_id or "auto"
+            )
+        except NotFound:
+            raise NotFound(
+                "The token this import was to use was deleted, or may not be used any more by who asked for "
+                "it. Import again with another one."
+            ) from None
+        return self._tokens.opened(session, found) if found is not None else ("", "")
 
     def _look(self, import_id: str) -> None:
         ticket = self._tickets.get(import_id)

@@ -201,7 +201,7 @@ class Imports:
 
     def retry(self, actor: audit.Actor, import_id: str) -> ImportView:
         """Ask again for what failed or was cancelled. Raises NotFound, NotPermitted, Conflict where it did
-        neither.
+        neither, LimitExceeded where its owner has as many under way as may be.
         """
         with self.database.reading() as session:
             row = _row(session, actor, import_id)
@@ -243,9 +243,7 @@ class Imports:
         known = session.scalar(same.limit(1))
         if known is not None:
             return known
-        count = session.scalar(select(func.count()).select_from(under_way.subquery())) or 0
-        if actor.user_id is not None and count >= MOST_UNFINISHED:
-            raise LimitExceeded(f"At most {MOST_UNFINISHED} imports wait at once. Wait for some to end.")
+        _leave_room(session, actor.user_id)
         if own and actor.user_id is not None:
             self.quotas.room(session, actor.user_id)
         self.tokens.chosen(session, source, actor.user_id, keeper=keeper, wish=wish.token)
@@ -272,10 +270,17 @@ class Imports:
 
     def _move(self, actor: audit.Actor, import_id: str, event: ImportEvent, action: str) -> ImportView:
         with self.database.session() as session:
+            if event is ImportEvent.RETRY:
+                # The user first, as where they ask: of two at once for the last place, one gets it.
+                whose = session.scalar(select(ModelImport.owner_id).where(ModelImport.id == import_id))
+                if whose is not None:
+                    session.get(User, whose, with_for_update=True)
             row = _row(session, actor, import_id, lock=True)
             before = ImportState(row.state)
             state = after(before, event)
             if state is not before:
+                if event is ImportEvent.RETRY:
+                    _leave_room(session, row.owner_id)
                 row.state = state.value
                 row.ended = None if event is ImportEvent.RETRY else self.clock.now()
                 if event is ImportEvent.RETRY:
@@ -304,6 +309,17 @@ _FRESH: dict[str, Any] = {
 def _shown(source: Source) -> str:
     """A source as it stands in the trail: an address without its query, which may be signed."""
     return str(source).partition("?")[0]
+
+
+def _leave_room(session: Session, owner_id: str | None) -> None:
+    """Raise LimitExceeded where a user has as many unfinished imports as may be; the command line may have
+    any number.
+    """
+    if owner_id is None:
+        return
+    mine = (ModelImport.owner_id == owner_id, ModelImport.state.in_(UNFINISHED))
+    if (session.scalar(select(func.count()).where(*mine)) or 0) >= MOST_UNFINISHED:
+        raise LimitExceeded(f"At most {MOST_UNFINISHED} imports wait at once. Wait for some to end.")
 
 
 def _row(session: Session, actor: audit.Actor, import_id: str, *, lock: bool = False) -> ModelImport:

@@ -303,6 +303,33 @@ def test_only_a_token_that_is_kept_is_struck_out_of_the_logs(studio: Importing) 
     assert redaction.redacted("sent hf_kept_for_the_logs_07 away") == "sent *** away"
 
 
+def test_another_try_is_bound_by_what_its_owner_may_now(studio: Importing, hub: Site) -> None:
+    former, mia, tokens = studio.keeper("kim"), studio.maker("mia"), studio.imports.tokens
+    publish(hub, "gated/again", {"m.safetensors": LORA}, token=TOKEN)
+    kept = tokens.keep(former, "hub", "", TOKEN, studio=True)
+    asked = studio.ask(former, "hf:gated/again", own=True, token=kept.id)
+    studio.imports.cancel(former, asked.id)
+    studio.services.identity.change(audit.SYSTEM, former.user_id, Change(roles=["maker"]))
+    view = studio.ended(studio.imports.retry(_with_rights_of(former, mia), asked.id))
+    assert view.state is ImportState.FAILED and view.error and view.error["code"] == "not_found"
+    assert "may not be used any more" in view.error["message"] and studio.tasks.specs == []
+    asked = studio.ask(mia, "hf:a/first")
+    studio.imports.cancel(mia, asked.id)
+    for number in range(MOST_UNFINISHED):
+        studio.ask(mia, f"hf:a/b{number}")
+    for actor in (mia, audit.SYSTEM):
+        with pytest.raises(LimitExceeded, match="at once"):
+            studio.imports.retry(actor, asked.id)
+    assert studio.imports.get(mia, asked.id).state is ImportState.CANCELLED
+    studio.imports.cancel(mia, studio.imports.listed(mia)[0].id)
+    assert studio.imports.retry(mia, asked.id).state is ImportState.QUEUED
+
+
+def _with_rights_of(user: Caller, other: Caller) -> Caller:
+    """A user with the rights of another."""
+    return Caller(user.user_id, user.username, other.roles, other.permissions)
+
+
 def _nowhere(studio: Importing, secret: str, *more: str) -> None:
     """Fail where a secret stands in the database, the trail, the store, a task's order or `more`."""
     with studio.database.reading() as session:
