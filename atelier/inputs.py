@@ -6,7 +6,11 @@ import base64
 import binascii
 import re
 
+from atelier.contract.errors import InvalidRequest
+
 MOST_BYTES = 30 * 2**20
+MOST_RATIO = 32
+"""Of a picture's longer side to its shorter one."""
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9]{1,40}-[0-9a-f]{64}")
 
@@ -14,6 +18,15 @@ _ID = re.compile(r"[A-Za-z0-9]{1,40}-[0-9a-f]{64}")
 def is_id(text: str) -> bool:
     """Whether it has the form of an input's id: its owner's, and the sha256 of its bytes."""
     return _ID.fullmatch(text) is not None
+
+
+def check_sides(width: int, height: int) -> None:
+    """Whether a picture of that many pixels may go in. Raises InvalidRequest."""
+    if max(width, height) > MOST_RATIO * min(width, height):
+        raise InvalidRequest(
+            f"This picture has {width:,} x {height:,} pixels; its longer side may be {MOST_RATIO} times the "
+            "shorter one. Cut it."
+        )
 
 
 def decoded(text: str) -> bytes:

@@ -88,6 +88,7 @@ def checked(data: bytes) -> tuple[int, int, str]:
                     raise InvalidRequest(
                         f"This picture has {width:,} x {height:,} pixels; an input may have {MOST_PIXELS:,}."
                     )
+                inputs.check_sides(width, height)
                 picture.load()
                 return width, height, Image.MIME[picture.format or "PNG"]
     except InvalidRequest:

@@ -127,6 +127,23 @@ def test_maps_are_made_by_a_task_and_bad_requests_refused_in_words(portal: tuple
     assert "Did you mean 'canny'" in refused["unknown"].json()["detail"]
 
 
+@pytest.mark.parametrize("sides", [(2000, 1), (1, 33)])
+def test_a_picture_far_longer_than_broad_does_not_come_in(
+    portal: tuple[Studio, TestClient], sides: tuple[int, int]
+) -> None:
+    _, client = portal
+    out = io.BytesIO()
+    Image.new("RGB", sides).save(out, "PNG")
+    ann, data = bearer(client, "ann"), out.getvalue()
+    refused = [
+        client.post("/api/v1/assets", content=data, headers=ann),
+        client.post("/api/v1/jobs", json=asked(image=text(data)), headers=ann),
+        client.post("/controlnet/detect", json={"controlnet_images": [text(data)]}, auth=ANN),
+    ]
+    assert [each.status_code for each in refused] == [422] * 3
+    assert all("32 times the shorter one" in each.text for each in refused)
+
+
 def test_a_map_that_needs_a_network_is_made_with_its_registered_file(
     portal: tuple[Studio, TestClient], tmp_path: Path
 ) -> None:

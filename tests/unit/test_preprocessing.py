@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from atelier import preprocessors
+from atelier.contract import limits
 from atelier.contract.errors import InvalidRequest, ModelUnusable, UnknownName
 from tests.control_files import save_detector
 from workers.engine import hed
@@ -126,6 +127,33 @@ def test_what_is_transparent_lies_on_white_and_damaged_files_are_refused() -> No
     assert (pictures.read(png(clear)) == 255).all()
     with pytest.raises(InvalidRequest, match="cannot be read"):
         pictures.read(b"nothing")
+
+
+THIN = [(2000, 1), (1, 2000), (33, 1)]
+"""Beyond 1 to 32."""
+
+
+@pytest.mark.parametrize("sides", THIN)
+def test_a_picture_far_longer_than_broad_is_refused_where_it_is_read(sides: tuple[int, int]) -> None:
+    width, height = sides
+    with pytest.raises(InvalidRequest, match="32 times"):
+        pictures.read(png(np.zeros((height, width, 3), dtype=np.uint8)))
+
+
+@pytest.mark.parametrize("name", ["canny", "threshold", "blur_gaussian", "scribble_xdog", "color", "shuffle"])
+def test_no_map_is_drawn_larger_than_the_largest_result(name: str) -> None:
+    assert pictures.MOST_PIXELS == limits.MAX_HIRES_SIDE**2
+    with pytest.raises(InvalidRequest, match="32,000 x 1,000 pixels"):
+        DRAWN[name](np.zeros((4, 128, 3), dtype=np.uint8), Numbers(1000, 3.0, 3.0))
+
+
+def test_a_long_picture_is_cut_before_it_fills_a_large_result() -> None:
+    long = np.zeros((4, 128, 3), dtype=np.uint8)
+    long[:, 62:66] = 255
+    made = pictures.fitted(long, Size(1024, 1024), "Crop and Resize")
+    assert made.shape == (1024, 1024, 3) and made.min() == 255
+    with pytest.raises(InvalidRequest, match="would be scaled"):
+        pictures.fitted(np.zeros((2, 3, 3), dtype=np.uint8), Size(4096, 4000), "Crop and Resize")
 
 
 def test_the_detector_draws_soft_edges_safe_ones_in_three_levels_and_scribbles(tmp_path: Path) -> None:

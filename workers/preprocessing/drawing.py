@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from workers.preprocessing.pictures import Array, of_resolution
+from workers.preprocessing.pictures import Array, of_resolution, scaled_by
 
 _SHUFFLED_OVER = 256
 """Pixels over which a shuffled picture's parts wander."""
@@ -80,9 +80,8 @@ def _lineart(picture: Array, numbers: Numbers) -> Array:
 
 def _colour_grid(picture: Array, numbers: Numbers) -> Array:
     """Squares of 64 pixels, each of one colour."""
-    height, width = picture.shape[:2]
-    k = numbers.resolution / min(height, width)
-    width, height = int(np.round(width * k)), int(np.round(height * k))
+    k = numbers.resolution / min(picture.shape[:2])
+    width, height = scaled_by(k, picture)
     scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC if k > 1 else cv2.INTER_AREA)
     few = cv2.resize(scaled, (max(width // 64, 1), max(height // 64, 1)), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(few, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
@@ -130,7 +129,7 @@ def _tile(picture: Array, numbers: Numbers) -> Array:
     if numbers.a < 1.1:
         return picture
     height, width = picture.shape[:2]
-    smaller = (int(width / numbers.a), int(height / numbers.a))
+    smaller = (max(1, int(width / numbers.a)), max(1, int(height / numbers.a)))
     return cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 

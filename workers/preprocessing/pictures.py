@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from atelier import inputs
 from atelier.contract.control import ResizeMode
 from atelier.contract.errors import InvalidRequest
 from workers.preprocessing import thinning
 
 Array = npt.NDArray[np.uint8]
 _PAD = 64
+MOST_PIXELS = 16 * 2**20
+"""Of a picture that another is scaled to: the largest result has as many."""
 _FEW_COLOURS = 200
 """A map with less is one of areas: its colours are names, which must not be mixed."""
 
@@ -33,6 +36,7 @@ def read(data: bytes) -> Array:
     """[h, w, 3] of an encoded picture; what is transparent lies on white. Raises InvalidRequest."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            inputs.check_sides(*image.size)
             upright = ImageOps.exif_transpose(image).convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
         raise InvalidRequest(f"The image of a ControlNet unit cannot be read: {error}") from error
@@ -47,13 +51,27 @@ def read_mask(data: bytes) -> Array | None:
     return None if mask.min() == mask.max() and mask.max() in (0, 255) else mask
 
 
+def scaled_by(k: float, picture: Array) -> Size:
+    """The size of `picture` [h, w, ...] times `k`, at least one pixel. Raises InvalidRequest where that is
+    more than memory is meant for.
+    """
+    height, width = picture.shape[:2]
+    target = Size(max(1, int(np.round(width * k))), max(1, int(np.round(height * k))))
+    if target.width * target.height > MOST_PIXELS:
+        raise InvalidRequest(
+            f"The image of a ControlNet unit, {width:,} x {height:,}, would be scaled to {target.width:,} x "
+            f"{target.height:,} pixels; {MOST_PIXELS:,} may be. Cut its longer side, or ask for a lower "
+            "resolution."
+        )
+    return target
+
+
 def of_resolution(picture: Array, resolution: float) -> tuple[Array, Callable[[Array], Array]]:
     """`picture` with its shorter side `resolution` long, continued to multiples of 64 by its edges, and what
     cuts that off again.
     """
-    height, width = picture.shape[:2]
-    k = float(resolution) / min(height, width)
-    target = Size(int(np.round(width * k)), int(np.round(height * k)))
+    k = float(resolution) / min(picture.shape[:2])
+    target = scaled_by(k, picture)
     scaled = cv2.resize(picture, target, interpolation=cv2.INTER_CUBIC if k > 1 else cv2.INTER_AREA)
     beyond = [(0, math.ceil(side / _PAD) * _PAD - side) for side in (target.height, target.width)]
     padded = np.pad(scaled, [*beyond, (0, 0)], mode="edge")
@@ -79,15 +97,23 @@ def fitted(made: Array, size: Size, mode: ResizeMode) -> Array:
     height, width = made.shape[:2]
     scales = (size.height / height, size.width / width)
     k = min(scales) if mode == "Resize and Fill" else max(scales)
-    scaled = _resized(made, Size(int(np.round(width * k)), int(np.round(height * k))))
+    if mode == "Crop and Resize" and width * height * k * k > MOST_PIXELS:
+        made = _middle(made, Size(math.ceil(size.width / k), math.ceil(size.height / k)))
+    scaled = _resized(made, scaled_by(k, made))
     inner = Size(scaled.shape[1], scaled.shape[0])
     if mode == "Resize and Fill":
         ground = np.tile(_edge_colour(made)[None, None], (size.height, size.width, 1))
         top, left = max(0, (size.height - inner.height) // 2), max(0, (size.width - inner.width) // 2)
         ground[top : top + inner.height, left : left + inner.width] = scaled
         return ground
-    top, left = max(0, (inner.height - size.height) // 2), max(0, (inner.width - size.width) // 2)
-    return np.ascontiguousarray(scaled[top : top + size.height, left : left + size.width])
+    return _middle(scaled, size)
+
+
+def _middle(made: Array, size: Size) -> Array:
+    """What of a map [h, w, ...] lies around its middle, `size` large or as large as it is."""
+    height, width = made.shape[:2]
+    top, left = max(0, (height - size.height) // 2), max(0, (width - size.width) // 2)
+    return np.ascontiguousarray(made[top : top + size.height, left : left + size.width])
 
 
 def _edge_colour(made: Array) -> Array:
