@@ -95,8 +95,10 @@ class Watcher:
 
     def sweep(self) -> int:
         """Find attempts that ended without a word and those that were lost; expire what waited too long.
-        Returns how many changed.
+        Returns how many changed. Whoever leads may have been busy for longer than a lease lasts, as with a
+        slow fleet: so signs of life that came meanwhile are read first.
         """
+        self.look()
         changed = sum(self._reconcile(each) for each in self._in_flight())
         return changed + self._expire()
 

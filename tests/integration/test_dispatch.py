@@ -342,6 +342,28 @@ def test_growing_progress_renews_the_lease_of_a_slow_part(studio: Studio) -> Non
     assert len(studio.fleet.submissions) == 1
 
 
+def test_a_fleet_that_describes_itself_slowly_costs_no_live_attempt(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = studio.submit(studio.user("ann"))
+    sent = only(studio.turn())
+    studio.fleet.progress(sent, seq=1)
+    studio.turn()
+    described = studio.fleet.describe
+
+    def slowly(name: str) -> EndpointStatus:
+        studio.clock.advance(40.0)
+        studio.fleet.progress(sent, seq=2)
+        return described(name)
+
+    monkeypatch.setattr(studio.fleet, "describe", slowly)
+    assert studio.turn() == []
+    assert studio.parts(job_id)[0].state == PartState.RUNNING
+    monkeypatch.setattr(studio.fleet, "describe", lambda name: studio.clock.advance(40.0) or described(name))
+    studio.turn()
+    assert [each.outcome for each in studio.attempts(job_id)] == ["lost"], "silence is still silence"
+
+
 def test_a_part_queued_in_front_of_a_busy_worker_is_not_lost_while_its_ticket_is_pending(
     studio: Studio,
 ) -> None:
