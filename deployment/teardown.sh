@@ -7,7 +7,7 @@ USAGE='Usage: deployment/teardown.sh [--dry-run] [--list] [--yes] [--keep-data] 
   S3URL        where build_and_deploy.sh has put templates and code
   --list       say what there is and what it costs, and end
   --yes        do not ask
-  --keep-data  leave the bucket with models and pictures, the snapshots of the database, and their key
+  --keep-data  leave the bucket with models and pictures, databases and their snapshots, and their key
   --dry-run    print every command line and run none
 
 Variables:
@@ -42,6 +42,7 @@ BUCKET_GB=0.023
 REGISTRY_GB=0.10
 LOG_GB=0.03
 SNAPSHOT_GB=0.021
+DATABASE_UNIT=0.12 # an hour
 ONE_SECRET=0.40
 ONE_KEY=1.00
 ONE_ALARM=0.10
@@ -65,12 +66,41 @@ rows() {
   fi
 }
 
+# Another studio's name may begin with this one's: atelier-test-x is an endpoint "test-x" of atelier, or "x" of
+# atelier-test. What has tags is of the studio that its tag names; the rest goes by its name.
+
+# labelled SERVICE COMMAND OPTION ARN: whether its tag Project names this studio.
+labelled() {
+  [ "$(rows "${@:1:2}" "$3" "$4" --query "Tags[?Key=='Project'].[Value]" --output text)" = "$PREFIX" ]
+}
+
+# mine NAME: whether it begins as ours do, and neither as those of another studio nor as an endpoint of others.
+mine() {
+  local other
+  [[ $1 == "$PREFIX"-* ]] || return 1
+  [ -f "$WORK/studios" ] || return 1
+  while IFS= read -r other; do
+    [[ $other != "$PREFIX"-* || $1 != "$other"-* ]] || return 1
+  done <"$WORK/studios"
+  ! grep -qxF -- "$1" "$WORK/foreign"
+}
+
+look_at_studios() {
+  ask '' "${AWS[@]}" resourcegroupstaggingapi get-tag-values --key Project --query 'TagValues[].[@]' \
+    --output text >"$WORK/studios" 2>"$WORK/error" || {
+    rm -f "$WORK/studios"
+    printf 'Could not ask for other studios, so what has no tags is left out: %s\n' "$(last_words)" >>"$WORK/unasked"
+  }
+}
+
 product() { awk -v a="$1" -v b="$2" -v times="${3:-1}" 'BEGIN { printf "%.2f", a * b * times }'; }
 gigabytes() { awk -v bytes="$1" 'BEGIN { printf "%.2f", bytes / 1e9 }'; }
 
 look() {
   : >"$LEFT"
   : >"$WORK/unasked"
+  : >"$WORK/foreign"
+  look_at_studios
   rows resourcegroupstaggingapi get-resources --tag-filters "Key=Project,Values=$PREFIX" \
     --query 'ResourceTagMappingList[].[ResourceARN]' --output text >"$WORK/tagged"
   look_at_endpoints
@@ -88,45 +118,54 @@ look() {
 tagged() { sed -nE "$1" "$WORK/tagged"; }
 
 look_at_endpoints() {
-  local name count config instance price
-  while read -r name; do
+  local name arn count config instance price
+  while read -r name arn; do
     [[ $name == "$PREFIX"-* ]] || continue
+    if ! labelled sagemaker list-tags --resource-arn "$arn"; then
+      printf '%s\n' "$name" >>"$WORK/foreign"
+      continue
+    fi
     config=$(rows sagemaker describe-endpoint --endpoint-name "$name" --query EndpointConfigName --output text)
     count=$(rows sagemaker describe-endpoint --endpoint-name "$name" \
       --query 'ProductionVariants[0].CurrentInstanceCount' --output text)
     instance=$(rows sagemaker describe-endpoint-config --endpoint-config-name "$config" \
       --query 'ProductionVariants[0].InstanceType' --output text)
-    price=${PRICES[$instance]:-}
+    price=${PRICES[${instance:-none}]:-}
     if [ -n "$price" ]; then
       found endpoint "$name" "${count:-0} x $instance, \$$(product "${count:-0}" "$price") an hour, \$$(product "${count:-0}" "$price" 730) a month"
     else
       found endpoint "$name" "${count:-0} x ${instance:-an unknown instance}, price not known"
     fi
-  done < <({
-    rows sagemaker list-endpoints --name-contains "$PREFIX-" --query 'Endpoints[].[EndpointName]' --output text
-    tagged 's|.*:sagemaker:.*:endpoint/(.*)|\1|p'
-  } | sort -u)
-  while read -r name; do
-    [[ $name != "$PREFIX"-* ]] || found endpoint-config "$name" "free"
-  done < <(rows sagemaker list-endpoint-configs --name-contains "$PREFIX-" \
-    --query 'EndpointConfigs[].[EndpointConfigName]' --output text)
-  while read -r name; do
-    [[ $name != "$PREFIX"-* ]] || found model "$name" "free"
-  done < <(rows sagemaker list-models --name-contains "$PREFIX-" --query 'Models[].[ModelName]' --output text)
+  done < <(rows sagemaker list-endpoints --name-contains "$PREFIX-" \
+    --query 'Endpoints[].[EndpointName,EndpointArn]' --output text | sort -u)
+  labelled_of endpoint-config free list-endpoint-configs --name-contains "$PREFIX-" \
+    --query 'EndpointConfigs[].[EndpointConfigName,EndpointConfigArn]'
+  labelled_of model free list-models --name-contains "$PREFIX-" --query 'Models[].[ModelName,ModelArn]'
+}
+
+# labelled_of KIND WORDS COMMAND...: found is what a question to SageMaker tells, as names with their ARNs.
+labelled_of() {
+  local kind=$1 words=$2 name arn
+  shift 2
+  while read -r name arn; do
+    [[ $name == "$PREFIX"-* ]] || continue
+    ! labelled sagemaker list-tags --resource-arn "$arn" || found "$kind" "$name" "$words"
+  done < <(rows sagemaker "$@" --output text)
 }
 
 look_at_jobs() {
-  local name
-  while read -r name; do
-    [[ $name != "$PREFIX"-* ]] || found training-job "$name" "by the hour until it ends"
-  done < <(rows sagemaker list-training-jobs --name-contains "$PREFIX-" --status-equals InProgress \
-    --query 'TrainingJobSummaries[].[TrainingJobName]' --output text)
+  labelled_of training-job "by the hour until it ends" list-training-jobs --name-contains "$PREFIX-" \
+    --status-equals InProgress --query 'TrainingJobSummaries[].[TrainingJobName,TrainingJobArn]'
 }
 
 look_at_scaling() {
-  local name
+  local name endpoint
   while read -r name; do
-    [[ $name != "endpoint/$PREFIX"-* ]] || found scalable-target "$name" "free; starts instances"
+    [[ $name == endpoint/* ]] || continue
+    endpoint=${name#endpoint/}
+    endpoint=${endpoint%%/*}
+    ! { names_of endpoint | grep -xF -- "$endpoint" >/dev/null || mine "$endpoint"; } ||
+      found scalable-target "$name" "free; starts instances"
   done < <(rows application-autoscaling describe-scalable-targets --service-namespace sagemaker \
     --query 'ScalableTargets[].[ResourceId]' --output text)
 }
@@ -147,9 +186,11 @@ look_at_images() {
 }
 
 look_at_logs() {
-  local start name bytes
+  local start name bytes endpoint
   for start in "/$PREFIX/" "/aws/sagemaker/Endpoints/$PREFIX-"; do
     while read -r name bytes; do
+      endpoint=${name#/aws/sagemaker/Endpoints/}
+      [[ $name == "/$PREFIX/"* ]] || names_of endpoint | grep -xF -- "$endpoint" >/dev/null || mine "$endpoint" || continue
       found log-group "$name" "$(gigabytes "${bytes:-0}") GB, \$$(product "$(gigabytes "${bytes:-0}")" "$LOG_GB") a month"
     done < <(rows logs describe-log-groups --log-group-name-prefix "$start" \
       --query 'logGroups[].[logGroupName,storedBytes]' --output text)
@@ -165,13 +206,14 @@ look_at_secrets() {
 }
 
 look_at_alarms() {
-  local name
-  while read -r name; do
-    found alarm "$name" "\$$ONE_ALARM a month"
-  done < <(rows cloudwatch describe-alarms --alarm-name-prefix "$PREFIX-" --query 'MetricAlarms[].[AlarmName]' --output text)
+  local name arn
+  while read -r arn; do
+    name=${arn##*:alarm:}
+    ! labelled cloudwatch list-tags-for-resource --resource-arn "$arn" || found alarm "$name" "\$$ONE_ALARM a month"
+  done < <(rows cloudwatch describe-alarms --alarm-name-prefix "$PREFIX-" --query 'MetricAlarms[].[AlarmArn]' --output text)
 }
 
-# What a deleted stack leaves behind on purpose: the bucket, the last state of the database, and their key.
+# What a deleted stack leaves behind on purpose: the bucket, a database that was replaced, the last state of the database, and their key.
 look_at_data() {
   local name size key
   while read -r name; do
@@ -180,11 +222,15 @@ look_at_data() {
       awk '{ sum += $1 } END { printf "%.0f", sum }')
     found bucket "$name" "$(gigabytes "$size") GB, \$$(product "$(gigabytes "$size")" "$BUCKET_GB") a month"
   done < <(tagged 's|^arn:[^:]*:s3:::([^/]*)$|\1|p')
-  while read -r name size key; do
-    [[ $name == "$PREFIX"-* || $key == "$PREFIX"-* ]] || continue
+  while read -r name size; do
+    found database "$name" "$size units at least, \$$(product "$size" "$DATABASE_UNIT") an hour; in the stack's price if it is the stack's"
+  done < <(rows rds describe-db-clusters --output text \
+    --query "DBClusters[?TagList[?Key=='Project' && Value=='$PREFIX']].[DBClusterIdentifier,ServerlessV2ScalingConfiguration.MinCapacity]")
+  while read -r name size; do
     found snapshot "$name" "${size:-0} GB, \$$(product "${size:-0}" "$SNAPSHOT_GB") a month"
   done < <(rows rds describe-db-cluster-snapshots --snapshot-type manual \
-    --query 'DBClusterSnapshots[].[DBClusterSnapshotIdentifier,AllocatedStorage,DBClusterIdentifier]' --output text)
+    --query "DBClusterSnapshots[?TagList[?Key=='Project' && Value=='$PREFIX']].[DBClusterSnapshotIdentifier,AllocatedStorage]" \
+    --output text)
   while read -r key; do
     size=$(rows kms describe-key --key-id "$key" --query 'KeyMetadata.[KeyState,Description]' --output text)
     [[ $size == "Enabled Everything that the studio $PREFIX keeps" ]] || continue
@@ -212,11 +258,13 @@ show() {
   fi
 }
 
-# --- Removing. A failure is told at the end and keeps nothing else from being removed.
+# --- Removing. A failure is told at the end and keeps nothing else from being removed but what needs it gone.
 
+# try COMMAND...: sets TRIED, its exit status.
 try() {
   local code=0
   run "$@" >/dev/null 2>"$WORK/error" || code=$?
+  TRIED=$code
   [ "$code" = 0 ] || PROBLEMS+=("$(shown "$@" | cut -c3-): $(last_words)")
 }
 
@@ -230,29 +278,60 @@ each() {
 }
 
 remove_work() {
-  local name
+  local name going=()
   while read -r name; do
     try "${AWS[@]}" application-autoscaling deregister-scalable-target --service-namespace sagemaker \
       --scalable-dimension sagemaker:variant:DesiredInstanceCount --resource-id "$name"
   done < <(names_of scalable-target)
   each training-job sagemaker stop-training-job --training-job-name
-  each endpoint sagemaker delete-endpoint --endpoint-name
+  while IFS= read -r name; do
+    try "${AWS[@]}" sagemaker delete-endpoint --endpoint-name "$name"
+    [ "$TRIED" != 0 ] || going+=("$name")
+  done < <(names_of endpoint)
+  # Its interfaces stay in the stack's network until it is gone.
+  for name in "${going[@]}"; do try "${AWS[@]}" sagemaker wait endpoint-deleted --endpoint-name "$name"; done
   each endpoint-config sagemaker delete-endpoint-config --endpoint-config-name
   each model sagemaker delete-model --model-name
 }
 
 # A portal that runs would start again what is removed below.
 stop_services() {
-  local cluster service
+  local cluster service task services=()
   cluster=$(rows cloudformation describe-stacks --stack-name "$PREFIX" \
     --query "Stacks[0].Outputs[?OutputKey=='Cluster'].[OutputValue]" --output text)
   [ -n "$cluster" ] || return 0
   while read -r service; do
     try "${AWS[@]}" ecs update-service --cluster "$cluster" --service "$service" --desired-count 0
+    services+=("$service")
   done < <(rows ecs list-services --cluster "$cluster" --query 'serviceArns[].[@]' --output text)
+  if [ ${#services[@]} -gt 0 ]; then
+    say "Waiting until web UI and portal have stopped (up to ten minutes)."
+    try "${AWS[@]}" ecs wait services-stable --cluster "$cluster" --services "${services[@]}"
+  fi
+  # What runs still was started one by one: imports, conversions, commands.
+  while read -r task; do
+    try "${AWS[@]}" ecs stop-task --cluster "$cluster" --task "$task"
+  done < <(rows ecs list-tasks --cluster "$cluster" --query 'taskArns[].[@]' --output text)
 }
 
-# Database and load balancer refuse to be deleted until they are told otherwise.
+# Database and load balancer refuse to be deleted until they are told otherwise. A stack that failed takes no
+# update, so they are told themselves.
+unprotect_each() {
+  local name
+  say "Taking the protection against deletion away."
+  while IFS= read -r name; do
+    [ -z "$name" ] || release_database "$name"
+  done < <(names_of database)
+  while IFS= read -r name; do
+    try "${AWS[@]}" elbv2 modify-load-balancer-attributes --load-balancer-arn "$name" \
+      --attributes Key=deletion_protection.enabled,Value=false
+  done < <(tagged 's|^(arn:[^:]*:elasticloadbalancing:.*:loadbalancer/app/.*)$|\1|p')
+}
+
+release_database() {
+  try "${AWS[@]}" rds modify-db-cluster --no-deletion-protection --apply-immediately --db-cluster-identifier "$1"
+}
+
 unprotect() {
   local options=("ParameterKey=DeletionProtection,ParameterValue=false") key
   while IFS= read -r key; do
@@ -276,13 +355,23 @@ remove_stack() {
       [ "$STATUS" = DELETE_IN_PROGRESS ] ||
         die "The stack is busy ($STATUS). Wait for its end, then run this again: what was removed stays removed."
       ;;
-    NONE | CREATE_COMPLETE | UPDATE_COMPLETE | UPDATE_ROLLBACK_COMPLETE | IMPORT_COMPLETE) unprotect ;;
+    NONE | CREATE_COMPLETE | UPDATE_COMPLETE | UPDATE_ROLLBACK_COMPLETE | IMPORT_COMPLETE | IMPORT_ROLLBACK_COMPLETE)
+      unprotect
+      ;;
+    *_FAILED) unprotect_each ;;
   esac
   say "Deleting the stack; this takes a while (up to an hour)."
   try "${AWS[@]}" cloudformation delete-stack --stack-name "$PREFIX"
   if ! run "${AWS[@]}" cloudformation wait stack-delete-complete --stack-name "$PREFIX" 2>"$WORK/error"; then
     PROBLEMS+=("The stack is not gone. What kept it:" "$(failures)")
   fi
+}
+
+# Whether nothing of the stack is there any more. What is left of it needs its secrets, data and key.
+stack_is_gone() {
+  [ "$STATUS" != NONE ] || return 0
+  PROBLEMS+=("Its logs, images, secrets and templates, bucket, snapshots and key stay, since the stack is still there ($STATUS). Mend what kept it, then run this again.")
+  return 1
 }
 
 remove_rest() {
@@ -296,6 +385,7 @@ remove_rest() {
     --exclude '*' --include '*/cloudformation/*.yaml' --include 'lambda/gateway-*.zip' \
     --include 'code/atelier-*.zip' --include 'deployments/*.json'
   [ "$KEEP_DATA" = no ] || return 0
+  while IFS= read -r name; do remove_database "$name"; done < <(names_of database)
   each snapshot rds delete-db-cluster-snapshot --db-cluster-snapshot-identifier
   while read -r name; do
     empty "$name" Versions
@@ -304,6 +394,18 @@ remove_rest() {
   done < <(names_of bucket)
   # Last, for everything above is encrypted with it. AWS keeps a key for a week at least; it is free then.
   each key kms schedule-key-deletion --pending-window-in-days 7 --key-id
+}
+
+# A database that an update of the stack has replaced and could not delete.
+remove_database() {
+  local instance
+  release_database "$1"
+  while read -r instance; do
+    try "${AWS[@]}" rds delete-db-instance --db-instance-identifier "$instance"
+  done < <(rows rds describe-db-instances --filters "Name=db-cluster-id,Values=$1" \
+    --query 'DBInstances[].[DBInstanceIdentifier]' --output text)
+  try "${AWS[@]}" rds delete-db-cluster --skip-final-snapshot --db-cluster-identifier "$1"
+  [ "$TRIED" != 0 ] || try "${AWS[@]}" rds wait db-cluster-deleted --db-cluster-identifier "$1"
 }
 
 # empty BUCKET Versions|DeleteMarkers: delete all of them, a thousand at a time.
@@ -362,7 +464,7 @@ main() {
   remove_stack
   look # a deleted stack leaves a snapshot, its bucket and its key
   remove_work
-  remove_rest
+  ! stack_is_gone || remove_rest
   look
   say ""
   show "What is left:"

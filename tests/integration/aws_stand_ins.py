@@ -287,8 +287,15 @@ class OnMoto:
         if call.command == "get-login-password":
             return Reply("password\n")
         if call.command == "wait":
-            waiter = self.client(call.service).get_waiter(call.options[""][0].replace("-", "_"))
-            waiter.wait(StackName=call.options["stack-name"][0], WaiterConfig={"Delay": 0, "MaxAttempts": 1})
+            client = self.client(call.service)
+            waiter = client.get_waiter(call.options[""][0].replace("-", "_"))
+            asked = client.meta.service_model.operation_model(waiter.config.operation).input_shape
+            given = {
+                name: _value(member, call.options[xform_name(name, "-")])
+                for name, member in asked.members.items()
+                if xform_name(name, "-") in call.options
+            }
+            waiter.wait(**given, WaiterConfig={"Delay": 0, "MaxAttempts": 1})
             return Reply()
         operation = _operation(call)
         given = {

@@ -151,7 +151,13 @@ def test_a_teardown_removes_what_costs_and_leaves_what_is_others(
     removed = path.run(script, "--yes", *WORDS)
     assert removed.code == 0, removed.err + removed.out
     assert "Nothing is left that was made for 'atelier' in eu-west-1." in removed.out
-    assert made.client("sagemaker").list_endpoints()["Endpoints"][0]["EndpointName"] == "somebody-else"
+    for operation, kind in (
+        ("list_endpoints", "Endpoint"),
+        ("list_endpoint_configs", "EndpointConfig"),
+        ("list_models", "Model"),
+    ):
+        told = getattr(made.client("sagemaker"), operation)()[f"{kind}s"]
+        assert {each[f"{kind}Name"] for each in told} == {"atelier-test-x", "somebody-else"}
     buckets = {each["Name"] for each in made.client("s3").list_buckets()["Buckets"]}
     assert buckets == {"somebody-else", "tools"}
     assert keys(made) == ["studio/somebody.txt"]
@@ -168,13 +174,16 @@ def _populated(made: OnMoto) -> None:
     """What a studio at work has beside its stack, and things of somebody else."""
     tags = [{"Key": "Project", "Value": "atelier"}]
     sagemaker = made.client("sagemaker")
-    for name in ("atelier-portraits", "somebody-else"):
+    for name in ("atelier-portraits", "atelier-test-x", "somebody-else"):
         role = "arn:aws:iam::123456789012:role/x"
-        sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer={"Image": "x"})
+        own = tags if name == "atelier-portraits" else []
+        own = own or [{"Key": "Project", "Value": name.removesuffix("-x")}]
+        container = {"Image": "x"}
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container, Tags=own)
         variant = {"VariantName": "main", "ModelName": name, "InstanceType": "ml.g4dn.xlarge"}
         variant |= {"InitialInstanceCount": 1, "InitialVariantWeight": 1.0}
-        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=own)
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=own)
     made.client("application-autoscaling").register_scalable_target(
         ServiceNamespace="sagemaker",
         ResourceId="endpoint/atelier-portraits/variant/main",
@@ -191,6 +200,7 @@ def _populated(made: OnMoto) -> None:
         Period=60,
         Threshold=1,
         Statistic="Maximum",
+        Tags=tags,
     )
     made.client("secretsmanager").create_secret(Name="atelier/admin", SecretString="x", Tags=tags)
     made.client("kms").create_key(
