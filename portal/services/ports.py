@@ -350,7 +350,9 @@ class Tasks(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop everything this process started."""
+        """Follow no task any more. Those that are this process's children end; those that run elsewhere go
+        on, and whoever has their tickets can follow them.
+        """
         ...
 
 

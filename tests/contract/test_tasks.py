@@ -177,6 +177,25 @@ def test_a_fargate_task_goes_where_the_deployment_says_and_another_process_sees_
     assert status.error["retryable"]
 
 
+@pytest.fixture
+def waiting(aws: Aws, tmp_path: Path) -> Iterator[Line]:
+    host = Fargate(aws, tmp_path, (sys.executable, "-c", "import threading; threading.Event().wait()"))
+    yield Line(aws, host)
+    host.close()
+
+
+def test_a_fargate_task_goes_on_when_the_process_that_started_it_closes(waiting: Line, aws: Aws) -> None:
+    ticket = waiting.tasks.start(TaskSpec(TaskAction.CONVERT, "imports/one", "one.pt", "lora"))
+    waiting.tasks.close()
+    assert waiting.tasks.describe(ticket).state is TaskState.RUNNING
+    assert waiting.tasks.describe(ticket, wait=600.0).state is TaskState.UNKNOWN, "nobody waits on"
+    another = FargateTasks(aws.client, waiting.host.options, waiting.store, waiting.url, look_seconds=0.05)
+    assert another.describe(ticket).state is TaskState.RUNNING
+    assert left(waiting.store) == [keys.task_run(ticket)]
+    another.stop(ticket)
+    assert another.describe(ticket).state is TaskState.UNKNOWN
+
+
 def test_what_fargate_cannot_start_leaves_nothing_and_says_why(dying: Line, aws: Aws, tmp_path: Path) -> None:
     spec = TaskSpec(TaskAction.HASH, "imports/one", "one.pt")
     nowhere = AwsOptions(aws_task_cluster="elsewhere", aws_task_definition="tasks:1")

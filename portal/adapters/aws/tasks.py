@@ -51,8 +51,6 @@ class FargateTasks:
         self._ecs, self._logs = client("ecs"), client("logs")
         self._options, self._store, self._store_url = options, store, store_url
         self._log_level, self._look = log_level, look_seconds
-        self._lock = threading.Lock()
-        self._started: set[str] = set()
         self._closing = threading.Event()
 
     def start(self, spec: TaskSpec) -> str:
@@ -69,12 +67,10 @@ class FargateTasks:
             why = "; ".join(str(each.get("reason")) for each in told.get("failures", ())) or "no reason given"
             raise WorkerUnavailable(f"Fargate did not start the task: {why}. Try again in a few minutes.")
         self._store.put(keys.task_run(ticket), str(told["tasks"][0]["taskArn"]).encode())
-        with self._lock:
-            self._started.add(ticket)
         return ticket
 
     def describe(self, ticket: str, *, wait: float = 0.0) -> TaskStatus:
-        """See Tasks."""
+        """See Tasks. Who still waits when this process closes learns no more: the task is UNKNOWN to it."""
         arn = self._arn(ticket)
         if arn is None:
             return TaskStatus(TaskState.UNKNOWN)
@@ -90,8 +86,10 @@ class FargateTasks:
                 if over is not None:
                     # It may have written its result between our two looks.
                     return task_program.left(self._store, ticket) or over
-            if passed >= wait or self._closing.wait(min(self._look, wait - passed)):
+            if passed >= wait:
                 return TaskStatus(TaskState.RUNNING)
+            if self._closing.wait(min(self._look, wait - passed)):
+                return TaskStatus(TaskState.UNKNOWN)
 
     def stop(self, ticket: str) -> None:
         """See Tasks. What it writes while it ends is swept with other leftovers of tasks."""
@@ -125,12 +123,8 @@ class FargateTasks:
         return "\n".join(str(each["message"]) for each in told["events"])[-LOG_TAIL:]
 
     def close(self) -> None:
-        """See Tasks."""
+        """See Tasks. AWS runs them: an import goes on, and the next process follows it."""
         self._closing.set()
-        with self._lock:
-            started = list(self._started)
-        for ticket in started:
-            self.stop(ticket)
 
     @property
     def _cluster(self) -> str:
@@ -208,8 +202,6 @@ class FargateTasks:
         return TaskStatus(TaskState.FAILED, error=WorkerUnavailable(lost).body())
 
     def _forget(self, ticket: str) -> None:
-        with self._lock:
-            self._started.discard(ticket)
         for blob in list(self._store.list(f"tasks/{ticket}/")):
             self._store.delete(blob.key)
 
