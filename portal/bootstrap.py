@@ -120,7 +120,7 @@ def build(settings: Settings, **overrides: Any) -> Services:
     passwords = given.passwords or Passwords(settings.password_min_length)
     identity = Identity(database, passwords, sessions, LoginThrottle(database, clock), clock)
     fleet, inbox = _fleet(settings, given, secrets, aws, store, clock)
-    tasks = given.tasks or _tasks(settings, aws, store)
+    tasks = given.tasks or _tasks(settings, aws, store, clock)
     platform = aws.parts(JOB_KEY) if aws else ()
     departures = Departures(database, store, identity, clock, changes := Changes())
     chores = [departures.sweep]
@@ -296,9 +296,9 @@ def _aws(settings: Settings) -> Aws | None:
     return Aws(settings)
 
 
-def _tasks(settings: Settings, aws: Aws | None, store: BlobStore) -> Tasks:
+def _tasks(settings: Settings, aws: Aws | None, store: BlobStore, clock: Clock) -> Tasks:
     if aws is not None:
-        return aws.tasks(store, settings.store, settings.log_level)
+        return aws.tasks(store, settings.store, clock, settings.log_level)
     return LocalTasks(store, settings.store, settings.data_dir, log_level=settings.log_level)
 
 

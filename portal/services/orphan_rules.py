@@ -100,8 +100,8 @@ def of_endpoints(session: Session, blobs: Sequence[BlobStat]) -> list[BlobStat]:
 
 
 def all_of_them(_session: Session, blobs: Sequence[BlobStat]) -> list[BlobStat]:
-    """What is fetched or written anew within minutes: what a CPU task made, what a worker says of itself,
-    what SageMaker notes of calls that ended.
+    """What is fetched or written anew within minutes: what a CPU task made and what its platform calls it,
+    what a worker says of itself, what SageMaker notes of calls that ended.
     """
     return list(blobs)
 

@@ -5,9 +5,11 @@ fixture.
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +21,14 @@ import pytest
 from atelier.contract import keys
 from atelier.contract.errors import AtelierError
 from atelier.storage.base import BlobStore
+from atelier.storage.filesystem import FilesystemBlobStore
 from atelier.storage.opening import open_store
 from portal.adapters.aws.tasks import FargateTasks
+from portal.adapters.local.clock import SystemClock
 from portal.adapters.local.tasks import LocalTasks
+from portal.adapters.memory.clock import ManualClock
 from portal.aws_options import AwsOptions
+from portal.services.orphans import AGE_SECONDS
 from portal.services.ports import TaskAction, Tasks, TaskSpec, TaskState, TaskStatus
 from tests import moto_aws
 from tests.fargate import Fargate
@@ -59,7 +65,7 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     account: Aws = request.getfixturevalue("aws")
     url = f"s3://studio/{uuid.uuid4().hex}?endpoint_url={account.url}"
     host, store = Fargate(account, tmp_path), open_store(url)
-    made = FargateTasks(host.client, host.options, store, url, look_seconds=0.05)
+    made = FargateTasks(host.client, host.options, store, url, clock=SystemClock(), look_seconds=0.05)
     yield Ground(made, store)
     made.close()
     host.close()
@@ -148,8 +154,9 @@ class Line:
     def __post_init__(self) -> None:
         self.url = f"s3://studio/{uuid.uuid4().hex}?endpoint_url={self.aws.url}"
         self.store = open_store(self.url)
+        self.clock = ManualClock(time.time())
         self.tasks = FargateTasks(
-            self.host.client, self.host.options, self.store, self.url, look_seconds=0.05
+            self.host.client, self.host.options, self.store, self.url, clock=self.clock, look_seconds=0.05
         )
 
 
@@ -169,7 +176,9 @@ def test_a_fargate_task_goes_where_the_deployment_says_and_another_process_sees_
     assert (network["subnets"], network["securityGroups"]) == (["subnet-1", "subnet-2"], ["sg-1"])
     assert (request["launchType"], network["assignPublicIp"]) == ("FARGATE", "DISABLED")
     assert {"key": "Project", "value": "atelier"} in request["tags"]
-    another = FargateTasks(aws.client, dying.host.options, dying.store, dying.url, look_seconds=0.05)
+    another = FargateTasks(
+        aws.client, dying.host.options, dying.store, dying.url, clock=SystemClock(), look_seconds=0.05
+    )
     status = another.describe(ticket, wait=60.0)
     assert status.state is TaskState.FAILED
     assert status.error is not None
@@ -189,11 +198,41 @@ def test_a_fargate_task_goes_on_when_the_process_that_started_it_closes(waiting:
     waiting.tasks.close()
     assert waiting.tasks.describe(ticket).state is TaskState.RUNNING
     assert waiting.tasks.describe(ticket, wait=600.0).state is TaskState.UNKNOWN, "nobody waits on"
-    another = FargateTasks(aws.client, waiting.host.options, waiting.store, waiting.url, look_seconds=0.05)
+    another = FargateTasks(
+        aws.client, waiting.host.options, waiting.store, waiting.url, clock=SystemClock(), look_seconds=0.05
+    )
     assert another.describe(ticket).state is TaskState.RUNNING
     assert left(waiting.store) == [keys.task_run(ticket)]
     another.stop(ticket)
     assert another.describe(ticket).state is TaskState.UNKNOWN
+
+
+def test_what_ecs_calls_a_running_task_never_grows_old_enough_to_be_swept(
+    waiting: Line, tmp_path: Path
+) -> None:
+    store = FilesystemBlobStore(tmp_path / "store")
+    tasks = FargateTasks(
+        waiting.host.client, waiting.host.options, store, waiting.url, clock=waiting.clock, look_seconds=0.05
+    )
+    ticket = tasks.start(TaskSpec(TaskAction.CONVERT, "imports/one", "one.pt", "lora"))
+    note = keys.task_run(ticket)
+    for age, written in ((60.0, False), (AGE_SECONDS - 60.0, True)):
+        at = waiting.clock.now() - age
+        os.utime(store.root / "blobs" / note, (at, at))
+        assert tasks.describe(ticket).state is TaskState.RUNNING
+        found = store.stat(note)
+        assert found is not None
+        assert (found.modified > at + 1) is written
+    tasks.stop(ticket)
+
+
+def test_a_fargate_task_that_ecs_does_not_know_yet_is_given_a_minute(waiting: Line) -> None:
+    ticket = uuid.uuid4().hex
+    arn = f"arn:aws:ecs:eu-central-1:123456789012:task/tasks/{uuid.uuid4().hex}"
+    waiting.store.put(keys.task_run(ticket), arn.encode())
+    assert waiting.tasks.describe(ticket, wait=0.2).state is TaskState.RUNNING
+    waiting.clock.advance(120.0)
+    assert waiting.tasks.describe(ticket).state is TaskState.UNKNOWN
 
 
 def test_what_fargate_cannot_start_leaves_nothing_and_says_why(dying: Line, aws: Aws, tmp_path: Path) -> None:
@@ -207,7 +246,7 @@ def test_what_fargate_cannot_start_leaves_nothing_and_says_why(dying: Line, aws:
         (nowhere, TaskSpec(TaskAction.HASH, "imports/one", "x" * 9000), "longer than ECS takes"),
     ):
         with pytest.raises(AtelierError, match=reason):
-            FargateTasks(aws.client, options, dying.store, dying.url).start(wanted)
+            FargateTasks(aws.client, options, dying.store, dying.url, clock=dying.clock).start(wanted)
     assert left(dying.store) == []
 
 

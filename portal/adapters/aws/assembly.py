@@ -39,9 +39,9 @@ class Aws:
         """The deployment's keys."""
         return self._secrets
 
-    def tasks(self, store: BlobStore, store_url: str, log_level: str) -> Tasks:
+    def tasks(self, store: BlobStore, store_url: str, clock: Clock, log_level: str) -> Tasks:
         """CPU tasks on Fargate."""
-        return FargateTasks(self._client, self._options, store, store_url, log_level=log_level)
+        return FargateTasks(self._client, self._options, store, store_url, clock=clock, log_level=log_level)
 
     def fleet(
         self,

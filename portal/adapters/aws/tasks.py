@@ -20,7 +20,7 @@ from atelier.storage.base import BlobStore
 from portal.adapters import task_program
 from portal.adapters.aws import failures
 from portal.aws_options import AwsOptions
-from portal.services.ports import TaskSpec, TaskState, TaskStatus
+from portal.services.ports import Clock, TaskSpec, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ CONTAINER = "tasks"
 """The one container of the task definition, and the first word of its log streams."""
 LOOK_SECONDS, ASK_SECONDS = 1.0, 5.0
 """How often the store is looked at for a task's result, and ECS asked whether it still runs."""
+SETTLES_SECONDS = 60.0
+"""So young may a task be that ECS does not know yet: its answers follow its own acts a little later."""
+FRESH_SECONDS = 300.0
+"""So old may the note of a running task be: it is written anew then, or it would be swept as a leftover."""
 LONGEST_OVERRIDES = 8192
 """Characters of a task's overrides that ECS takes."""
 LOG_LINES, LOG_TAIL = 200, 8 * 2**10
@@ -36,6 +40,7 @@ LOG_LINES, LOG_TAIL = 200, 8 * 2**10
 class FargateTasks:
     """Tasks on ECS. `client` gives a boto3 client by the name of its service. What ECS calls a task stands in
     the store, so that any of the portal's processes finds it; its result as everywhere under its own key.
+    What stands there is kept fresh by whoever looks at the task (`describe`).
     """
 
     def __init__(
@@ -45,12 +50,13 @@ class FargateTasks:
         store: BlobStore,
         store_url: str,
         *,
+        clock: Clock,
         log_level: str = "info",
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._ecs, self._logs = client("ecs"), client("logs")
         self._options, self._store, self._store_url = options, store, store_url
-        self._log_level, self._look = log_level, look_seconds
+        self._clock, self._log_level, self._look = clock, log_level, look_seconds
         self._closing = threading.Event()
 
     def start(self, spec: TaskSpec) -> str:
@@ -82,7 +88,7 @@ class FargateTasks:
             passed = time.monotonic() - begun
             if passed - asked >= ASK_SECONDS:
                 asked = passed
-                over = self._over(arn)
+                over = self._over(ticket, arn)
                 if over is not None:
                     # It may have written its result between our two looks.
                     return task_program.left(self._store, ticket) or over
@@ -181,17 +187,26 @@ class FargateTasks:
         except NotFound:
             return None
 
-    def _over(self, arn: str) -> TaskStatus | None:
+    def _age(self, ticket: str) -> float | None:
+        """Seconds since it was noted what ECS calls the task; None where that is gone."""
+        noted = self._store.stat(keys.task_run(ticket))
+        return None if noted is None else self._clock.now() - noted.modified
+
+    def _over(self, ticket: str, arn: str) -> TaskStatus | None:
         """How a task ended that left no result; None while it runs, or where ECS cannot say now."""
         try:
             told = self._ecs.describe_tasks(cluster=self._cluster, tasks=[arn])
         except (ClientError, BotoCoreError) as error:
             log.warning("%s", failures.translated(error, "looking at a CPU task").message)
             return None
+        age = self._age(ticket)
         if not told.get("tasks"):
-            return TaskStatus(TaskState.UNKNOWN)
+            new = age is not None and age < SETTLES_SECONDS
+            return None if new else TaskStatus(TaskState.UNKNOWN)
         task = told["tasks"][0]
         if task.get("lastStatus") != "STOPPED":
+            if age is not None and age >= FRESH_SECONDS:
+                self._store.put(keys.task_run(ticket), arn.encode())
             return None
         container: dict[str, Any] = next(iter(task.get("containers", ())), {})
         code = container.get("exitCode")
