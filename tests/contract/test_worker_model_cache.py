@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,47 @@ def test_what_is_still_arriving_counts(
         assert not cache.place(models[0]).is_file()
         distant.hold.set()
         assert all(each.result(60).is_file() for each in arriving)
+
+
+def test_room_is_taken_from_the_moment_it_is_made(
+    cache: ModelCache, distant: DistantStore, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, first, second = (stored(distant, b"%d" % number * 40) for number in range(3))
+    cache.path(old)
+    clock.advance(600)
+    real = tempfile.mkstemp
+
+    def late(**rest: Any) -> tuple[int, str]:
+        monkeypatch.setattr(tempfile, "mkstemp", real)
+        cache.path(second)  # another thread's, before the first one has a file
+        return real(**rest)
+
+    monkeypatch.setattr(tempfile, "mkstemp", late)
+    cache.path(first)
+    assert [cache.place(each).is_file() for each in (old, first, second)] == [False, True, True]
+
+
+def test_a_file_that_goes_while_room_is_made_hinders_nobody(
+    cache: ModelCache, distant: DistantStore, tmp_path: Path
+) -> None:
+    files = tmp_path / "cache" / "files"
+    files.mkdir(parents=True)
+    (files / ("0" * 64)).symlink_to(tmp_path / "gone")
+    assert cache.path(stored(distant, b"weights")).read_bytes() == b"weights"
+
+
+def test_threads_that_make_room_at_once_all_get_their_files_and_keep_to_the_capacity(
+    distant: DistantStore, tmp_path: Path, clock: SetClock
+) -> None:
+    before = ModelCache(distant, tmp_path / "cache", 100, clock=clock)
+    for number in range(50):
+        before.path(stored(distant, b"%02d" % number))
+    cache = ModelCache(distant, tmp_path / "cache", 100, clock=clock)
+    wanted = [stored(distant, b"new %02d" % number) for number in range(15)]
+    with ThreadPoolExecutor(4) as threads:
+        paths = list(threads.map(cache.path, wanted))
+    assert [path.read_bytes() for path in paths] == [b"new %02d" % number for number in range(15)]
+    assert sum(file.stat().st_size for file in (tmp_path / "cache" / "files").iterdir()) <= 100
 
 
 def test_a_configuration_is_read_and_checked(cache: ModelCache, distant: DistantStore) -> None:

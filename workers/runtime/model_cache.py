@@ -69,6 +69,8 @@ class ModelCache:
         self._store, self._folder, self._capacity = store, folder, capacity_bytes
         self._baked, self._clock = baked, clock or SystemClock()
         self._lock = threading.Lock()
+        self._room = threading.Lock()
+        """Held by the one who makes room. Who takes both takes this one first."""
         self._flights: dict[str, threading.Lock] = {}
         self._given: dict[str, float] = {}
         self._held: Counter[str] = Counter()
@@ -183,8 +185,9 @@ class ModelCache:
     def _kept(self, model: ModelRef) -> Path | None:
         """The checked file on the disk, if it is there."""
         target = self.place(model)
-        if target.is_file() and self._is_noted(model.blob_sha256, _Identity.of(target)):
-            return target
+        with contextlib.suppress(FileNotFoundError):
+            if self._is_noted(model.blob_sha256, _Identity.of(target)):
+                return target
         return None
 
     def _fetched(self, model: ModelRef) -> Path:
@@ -192,7 +195,7 @@ class ModelCache:
         if target is None:
             target = self.place(model)
             target.unlink(missing_ok=True)
-            if not self._make_room(model):
+            if not self._make_room(model, must=True):
                 log.warning("the model cache holds more than it should: %s must lie on the disk", model.name)
             self._arrive(model, lambda out: _copied(self._store, keys.model(model.blob_sha256), out))
         self._touch(target)
@@ -205,14 +208,15 @@ class ModelCache:
         os.utime(file, ns=(int(self._clock.time() * 1e9), file.stat().st_mtime_ns))
 
     def _arrive(self, model: ModelRef, write: Callable[[BinaryIO], str]) -> None:
-        """Make the model's file with what `write` writes, whose hex sha256 it returns."""
+        """Make the model's file with what `write` writes, whose hex sha256 it returns; in the room that was
+        made for it.
+        """
         log.info("fetching %s (%d bytes)", model.filename, model.size)
         target = self.place(model)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_PARTIAL)
-        with self._lock:
-            self._arriving[model.blob_sha256] = model.size
+        name = ""
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=_PARTIAL)
             with os.fdopen(handle, "wb") as out:
                 self._compare(model, write(out))
             os.replace(name, target)
@@ -223,7 +227,8 @@ class ModelCache:
         finally:
             with self._lock:
                 del self._arriving[model.blob_sha256]
-            Path(name).unlink(missing_ok=True)
+            if name:
+                Path(name).unlink(missing_ok=True)
         self._note(model.blob_sha256, _Identity.of(target))
         self._touch(target)
 
@@ -234,29 +239,45 @@ class ModelCache:
                 detail={"model": model.name, "expected": model.blob_sha256, "found": found},
             )
 
-    def _make_room(self, model: ModelRef) -> bool:
+    def _make_room(self, model: ModelRef, *, must: bool = False) -> bool:
         """Remove files by last use until the model fits, leaving those of parts in work and what was given
-        out moments ago. Returns whether it fits.
+        out moments ago. Returns whether it fits. Then, or where it `must` come all the same, the room is the
+        model's until it has arrived.
         """
-        kept = sorted((self._folder / "files").glob("[0-9a-f]*"), key=lambda file: file.stat().st_atime_ns)
-        with self._lock:
-            wanted = model.size + sum(self._arriving.values())
-        held = sum(file.stat().st_size for file in kept)
-        for file in kept:
-            if held + wanted <= self._capacity:
-                break
-            if not self._needed(file.name):
-                held -= file.stat().st_size
-                file.unlink(missing_ok=True)
-                self._note_path(file.name).unlink(missing_ok=True)
-                log.info("removed %s from the model cache", file.name)
-        return held + wanted <= self._capacity
+        with self._room:
+            with self._lock:
+                wanted = model.size + sum(self._arriving.values())
+            kept = sorted(self._there())
+            held = sum(size for _, size, _ in kept)
+            for _, size, file in kept:
+                if held + wanted <= self._capacity:
+                    break
+                if self._evicted(file):
+                    held -= size
+            fits = held + wanted <= self._capacity
+            if fits or must:
+                with self._lock:
+                    self._arriving[model.blob_sha256] = model.size
+            return fits
 
-    def _needed(self, blob: str) -> bool:
+    def _there(self) -> Iterator[tuple[int, int, Path]]:
+        """(last use in ns, bytes, file) of what lies in the folder; a file may go at any moment."""
+        for file in (self._folder / "files").glob("[0-9a-f]*"):
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat()
+                yield status.st_atime_ns, status.st_size, file
+
+    def _evicted(self, file: Path) -> bool:
+        """Remove a file unless it is needed, and say whether that was done. It is not given out meanwhile."""
         with self._lock:
-            given = self._given.get(blob)
+            given = self._given.get(file.name)
             recent = given is not None and self._clock.monotonic() - given <= _GRACE_SECONDS
-            return recent or self._held[blob] > 0
+            if recent or self._held[file.name] > 0:
+                return False
+            file.unlink(missing_ok=True)
+        self._note_path(file.name).unlink(missing_ok=True)
+        log.info("removed %s from the model cache", file.name)
+        return True
 
     def _note_path(self, blob: str) -> Path:
         return self._folder / "checked" / f"{blob}.json"
