@@ -28,12 +28,20 @@ from tests.security.test_permission_walk import ORIGIN, PASSWORD, every_step
 SUBMITTING = {
     "POST /api/v1/jobs": {"txt2img_payload": PAYLOAD},
     "POST /sdapi/v1/txt2img": PAYLOAD,
+    "POST /inference": {"task": "text-to-image", "txt2img_payload": PAYLOAD},
     "POST /api/v1/jobs/{job_id}/retry": None,
     "POST /api/v1/dead-letters/{part_id}/retry": None,
 }
 """Every route that makes jobs, with a body that would make one."""
-READING = {"POST /sdapi/v1/png-info", "POST /api/v1/infotext"}
-"""What needs the same permission and reads parameters."""
+READING = {
+    *("POST /sdapi/v1/png-info", "POST /api/v1/infotext"),
+    *("POST /api/v1/controlnet/preview", "POST /controlnet/detect"),
+    "POST /api/v1/endpoints/{name}/invocations",
+}
+"""What needs the same permission and makes no job: parameters that are read, pictures that are
+looked at, bodies for endpoints of another kind.
+"""
+PROGRAMS = ("/sdapi/", "/inference")
 
 
 class Queue:
@@ -56,6 +64,7 @@ class Queue:
         return self._client.request(
             method,
             path,
+            params={"endpoint_name": "local"} if path == "/inference" else None,
             json=SUBMITTING.get(route),
             auth=(who, PASSWORD),
         )
@@ -92,7 +101,7 @@ def test_every_route_that_makes_jobs_says_when_to_come_again_and_what_to_do(queu
     for _ in range(2):
         assert queue.token("ann", "POST /api/v1/jobs").status_code == 202
     for route in SUBMITTING:
-        asked = queue.ask if "/sdapi/" in route else queue.token
+        asked = queue.ask if any(each in route for each in PROGRAMS) else queue.token
         sentence = said(asked("ann", route, job_id=dead, part_id=part))
         assert "2 unfinished jobs" in sentence and "cancel one" in sentence, route
     assert queue.token("bob", "POST /api/v1/jobs").status_code == 202
