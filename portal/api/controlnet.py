@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from atelier.contract.errors import InvalidRequest
 from atelier.contract.models import ModelKind, ModelRef
 from atelier.preprocessors import CONTROL_TYPES, SERVED, Preprocessor, find
+from portal.api.apart import Apart
+from portal.api.following import patience
 from portal.api.security import Caller, require_basic, services_of
 from portal.services.container import Services
 from portal.services.detections import Asked
@@ -22,6 +24,7 @@ Reader = Annotated[Caller, Depends(require_basic("models.read"))]
 UNITS = 3
 VERSION = 3
 _MOST_IMAGES = 8
+DRAWING = Apart("maps of preprocessors", 8)
 
 
 @router.get("/version")
@@ -132,12 +135,15 @@ class DetectAnswer(BaseModel):
 
 
 @router.post("/detect", response_model=DetectAnswer)
-def detect(
+async def detect(
     asked: DetectRequest,
     caller: Annotated[Caller, Depends(require_basic("jobs.submit"))],
     services: ServicesOf,
+    prefer: Annotated[str, Header(max_length=200)] = "",
 ) -> DetectAnswer:
-    """What a preprocessor makes of pictures."""
+    """What a preprocessor makes of pictures. Everybody has one call for maps at a time.
+    `Prefer: wait=SECONDS` bounds the wait for all of them.
+    """
     module, images, masks = (
         find(asked.controlnet_module),
         asked.controlnet_input_images,
@@ -149,18 +155,17 @@ def detect(
         raise InvalidRequest(f"{len(images)} images at once; at most {_MOST_IMAGES} may be.")
     if "inpaint" in module.name and len(masks) != len(images):
         raise InvalidRequest("Inpainting needs a mask for each image, in `controlnet_masks`.")
-    maps = [
-        services.detections.made(
-            caller,
-            Asked(
-                module.name,
-                image,
-                masks[number] if number < len(masks) else None,
-                asked.controlnet_processor_res,
-                asked.controlnet_threshold_a,
-                asked.controlnet_threshold_b,
-            ),
+    wanted = [
+        Asked(
+            module.name,
+            image,
+            masks[number] if number < len(masks) else None,
+            asked.controlnet_processor_res,
+            asked.controlnet_threshold_a,
+            asked.controlnet_threshold_b,
         )
         for number, image in enumerate(images)
     ]
+    within = patience(services.settings, prefer)
+    maps = await DRAWING.run(lambda: services.detections.made(caller, wanted, within))
     return DetectAnswer(images=[base64.b64encode(each).decode() for each in maps])

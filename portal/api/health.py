@@ -17,8 +17,8 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 @public
-def healthz() -> dict[str, str]:
-    """The process is up."""
+async def healthz() -> dict[str, str]:
+    """The process is up. It needs no thread, so that it is answered when all of them are taken."""
     return {"status": "ok"}
 
 

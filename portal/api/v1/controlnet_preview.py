@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from portal.api.controlnet import DRAWING
 from portal.api.files import CSP
+from portal.api.following import patience
 from portal.api.schema import content
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
@@ -30,14 +32,16 @@ class PreviewRequest(BaseModel):
 
 
 @router.post("/preview", response_class=Response, responses=content("image/png"))
-def preview(
+async def preview(
     asked: PreviewRequest,
     caller: Annotated[Caller, Depends(require("jobs.submit"))],
     services: Annotated[Services, Depends(services_of)],
+    prefer: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
-    """The map as PNG."""
+    """The map as PNG. Everybody has one call for maps at a time; `Prefer: wait=SECONDS` bounds the wait."""
     wanted = Asked(asked.module, asked.image, None, asked.processor_res, asked.threshold_a, asked.threshold_b)
-    data = services.detections.made(caller, wanted)
+    within = patience(services.settings, prefer)
+    [data] = await DRAWING.run(lambda: services.detections.made(caller, [wanted], within))
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": CSP,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from portal.api.apart import Apart
 from portal.api.arrival import arrived
+from portal.api.following import patience
 from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
 from portal.services.container import Services
@@ -23,6 +24,7 @@ Reader = Annotated[Caller, Depends(require("jobs.read"))]
 HARMLESS = ("application/json", "image/png", "image/jpeg", "image/webp", "text/plain")
 """Media types that an answer keeps; whatever else an image answers is a file to save."""
 COME_AGAIN = {"Retry-After": "2"}
+_APART = Apart("custom endpoints", 16)
 
 
 class CallOut(BaseModel):
@@ -46,12 +48,16 @@ async def invoke(
     services: ServicesOf,
     content_type: Annotated[str, Header(max_length=200)] = "application/octet-stream",
     accept: Annotated[str, Header(max_length=200)] = "*/*",
+    prefer: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """Pass the body on to a custom endpoint as it is. One whose callers wait answers; another's answer is
-    fetched from the address that comes back (202).
+    fetched from the address that comes back (202). `Prefer: wait=SECONDS` or the studio bounds the wait.
     """
     body = await request.body()
-    found = await run_in_threadpool(services.custom.send, caller, name, body, content_type, accept)
+    found = await _APART.run(
+        lambda: services.custom.send(caller, name, body, content_type, accept),
+        patience(services.settings, prefer),
+    )
     return _answer(request, name, found)
 
 
