@@ -63,6 +63,7 @@ def test_a_plot_shows_its_grid_and_on_demand_its_pictures(live: LivePortal) -> N
     assert info["infotexts"] == [image.info["parameters"] for image in found]
 
 
+@pytest.mark.long
 def test_the_cells_of_a_plot_are_made_by_several_workers_and_are_what_one_makes(live: LivePortal) -> None:
     wide = {"x_type": "Seed", "x_values": "1-6", "include_lone_images": True}
     plot = {"steps": 8, "script_name": "x/y/z plot", "script_args": wide}

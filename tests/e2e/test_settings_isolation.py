@@ -85,7 +85,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one - other).max())
 
 
-@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [16, pytest.param(200, marks=pytest.mark.long)])
 def test_two_users_with_other_settings_at_once_have_each_their_own_pictures_and_infotexts(
     two: dict[str, httpx.Client], rounds: int
 ) -> None:

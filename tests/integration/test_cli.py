@@ -49,6 +49,7 @@ def test_migrate_makes_the_database_and_a_second_run_changes_nothing(migrated: P
     assert atelier(migrated, "migrate").returncode == 0
 
 
+@pytest.mark.long
 def test_a_studio_is_prepared_once_with_the_password_it_is_given_and_says_it_nowhere(data_dir: Path) -> None:
     on_aws = {"ATELIER_PLATFORM": "aws", "ATELIER_DEMO_CHECKPOINT": "none.safetensors"}
     refused = atelier(data_dir, "prepare", **on_aws)

@@ -79,6 +79,7 @@ def unpacked(place: Path, name: str, *pack: str) -> Path:
     return place / f"unpacked-{name}"
 
 
+@pytest.mark.long
 def test_the_vae_of_an_archive_decodes_its_pictures(tmp_path: Path) -> None:
     one, two = (tiny_checkpoint(tmp_path / f"{name}.safetensors", name) for name in (1, 2))
     vae = "first_stage_model."
@@ -142,6 +143,7 @@ def test_an_archive_takes_the_vae_that_the_studio_would(
     assert "lora.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_an_unpacked_archive_answers_as_a_container_calls_it(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path / "tiny.safetensors", 1)
     assert main(["model", "pack", str(tmp_path / "tiny.safetensors"), "--output", str(tmp_path)]) == 0
