@@ -27,6 +27,8 @@ IMAGES=(portal webui inference training tasks)
 declare -A PARAMETER_OF=([portal]=PortalImage [webui]=WebUIImage [inference]=InferenceImage [tasks]=TasksImage)
 CODE=(atelier portal webui workers extensions cloudformation deployment models
   pyproject.toml constraints.txt constraints-cuda.txt README.md LICENSE Makefile)
+# The only form of an image that SageMaker takes; an index, or OCI's own, it refuses.
+DOCKERS_FORM=application/vnd.docker.distribution.manifest.v2+json
 FRONT=com.amazonaws.global.cloudfront.origin-facing
 PROBLEMS=()
 STAGES=()
@@ -70,6 +72,8 @@ check() {
   if command -v docker >/dev/null || [ "$DRY_RUN" = yes ]; then
     ask 0 docker version --format '{{.Server.Version}}' >/dev/null 2>"$WORK/error" ||
       PROBLEMS+=("Docker does not answer. Start it, and see that you may use it. It said: $(last_words)")
+    ask 0 docker buildx version >/dev/null 2>"$WORK/error" ||
+      PROBLEMS+=("Docker has no Buildx, which builds the images. Install its plugin (docker-buildx). It said: $(last_words)")
   fi
   if command -v aws >/dev/null || [ "$DRY_RUN" = yes ]; then check_account; fi
   tell_problems "The studio cannot be deployed yet:"
@@ -100,6 +104,8 @@ check_front() {
   if [ -n "$certificate$name" ]; then
     [ -n "$certificate" ] && [ -n "$name" ] ||
       PROBLEMS+=("DomainName and CertificateArn go together: give both in PARAMETERS, or neither.")
+    # A stack that stood behind CloudFront must not keep its list beside a certificate.
+    if [ -z "${GIVEN[CloudFrontPrefixList]:-}" ] && kept CloudFrontPrefixList; then GIVEN[CloudFrontPrefixList]=; fi
     return 0
   fi
   if kept CertificateArn; then return 0; fi
@@ -295,12 +301,21 @@ complete() {
 
 # --- Images.
 
-# pushed NAME TAG: the digest that the registry has for it; nothing where it has none.
+# in_registry NAME TAG: the digest that the registry has for it, and the form of its manifest; nothing where it
+# has none.
+in_registry() {
+  local told
+  told=$(ask '' "${AWS[@]}" ecr describe-images --repository-name "$PREFIX/$1" --image-ids "imageTag=$2" \
+    --query 'imageDetails[0].[imageDigest,imageManifestMediaType]' --output text 2>/dev/null) || return 0
+  [[ $told != sha256:* ]] || tr '\t' ' ' <<<"$told"
+}
+
+# pushed NAME TAG: the digest of what need not be pushed again; nothing where the registry has none, or in a form
+# that SageMaker refuses.
 pushed() {
-  local digest
-  digest=$(ask '' "${AWS[@]}" ecr describe-images --repository-name "$PREFIX/$1" --image-ids "imageTag=$2" \
-    --query 'imageDetails[0].imageDigest' --output text 2>/dev/null) || return 0
-  [[ $digest != sha256:* ]] || printf '%s\n' "$digest"
+  local digest form
+  read -r digest form < <(in_registry "$1" "$2") || return 0
+  [ "$form" != "$DOCKERS_FORM" ] || printf '%s\n' "$digest"
 }
 
 # Build what the registry has not, into the engine of this machine.
@@ -321,7 +336,8 @@ build() {
       say "$name is built already ($tag)."
     else
       say "Building $name ($tag)."
-      run docker build --platform linux/amd64 "${args[@]}" --tag "$REGISTRY/$PREFIX/$name:$tag" \
+      # Without attestations and in Docker's own form: SageMaker refuses an index of OCI's.
+      run docker buildx build --provenance=false --sbom=false --output type=docker --platform linux/amd64 "${args[@]}" --tag "$REGISTRY/$PREFIX/$name:$tag" \
         --file "deployment/images/$name.Dockerfile" .
     fi
   done
@@ -335,14 +351,22 @@ push() {
       [ "$logged_in" = yes ] || log_in
       logged_in=yes
       run docker push --quiet "$REGISTRY/$PREFIX/$name:${TAG[$name]}" >/dev/null
-      PUSHED[$name]=$(pushed "$name" "${TAG[$name]}")
-      [ "$DRY_RUN" = no ] || PUSHED[$name]=sha256:DIGEST
-      [ -n "${PUSHED[$name]}" ] || die "The registry does not know $name:${TAG[$name]} after it was pushed. Run this again."
+      confirm_pushed "$name" "${TAG[$name]}"
       say "Pushed $name (${PUSHED[$name]})."
     fi
     parameter=${PARAMETER_OF[$name]:-}
     [ -z "$parameter" ] || GIVEN[$parameter]=$REGISTRY/$PREFIX/$name@${PUSHED[$name]}
   done
+}
+
+# confirm_pushed NAME TAG: sets PUSHED, or ends with a sentence.
+confirm_pushed() {
+  local digest='' form=''
+  read -r digest form < <(in_registry "$1" "$2") || true
+  [ "$DRY_RUN" = no ] || digest=sha256:DIGEST form=$DOCKERS_FORM
+  [ -n "$digest" ] || die "The registry does not know $1:$2 after it was pushed. Run this again."
+  [ "$form" = "$DOCKERS_FORM" ] || die "The registry holds $1:$2 as $form, which SageMaker refuses; it takes $DOCKERS_FORM. Remove what was built (docker image rm $REGISTRY/$PREFIX/$1:$2), see that Docker keeps images in its own form (without the containerd image store), and run this again."
+  PUSHED[$1]=$digest
 }
 
 # The password goes from one command to the other and stands nowhere.

@@ -117,7 +117,7 @@ def test_a_deployment_comes_about_and_a_second_one_changes_nothing(
     before = keys(made)
     again = path.run(script, *WORDS)
     assert again.code == 0, again.err + again.out
-    assert not again.lines("docker", "build") and not again.lines("docker", "push")
+    assert not again.lines("docker", "buildx", "build") and not again.lines("docker", "push")
     assert [key for key in keys(made) if key not in before and "deployments" not in key] == []
     [stack] = made.client("cloudformation").describe_stacks(StackName="atelier")["Stacks"]
     kept = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.integration.aws_stand_ins import Ended, Reply, StandIns, parsed, stand_ins
+from tests.unit.cloudformation.templates import CLOUDFRONT, LARGE, studio
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ("s3://tools/studio", "eu-west-1", "stable-diffusion-webui")
@@ -30,6 +32,8 @@ class Account:
     objects: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
     built: set[str] = field(default_factory=set)
+    form: str = "application/vnd.docker.distribution.manifest.v2+json"
+    """How the registry holds the images."""
     replies: dict[str, Reply] = field(default_factory=dict)
     """What is answered to command lines that begin so, rather than what follows here."""
 
@@ -41,7 +45,7 @@ class Account:
         return self._docker(words[1:]) if words[0] == "docker" else self._aws(line, words)
 
     def _docker(self, words: list[str]) -> Reply:
-        if words[0] == "build":
+        if words[:2] == ["buildx", "build"]:
             self.built.add(words[words.index("--tag") + 1])
         if words[0] == "push":
             self.images.add(words[-1].partition("/")[2])
@@ -59,7 +63,11 @@ class Account:
         if line.startswith("ecr describe-images"):
             options = parsed(words[1:]).options
             name = f"{options['repository-name'][0]}:{options['image-ids'][0].removeprefix('imageTag=')}"
-            return Reply(f"sha256:{name}\n") if name in self.images else Reply(code=254, err="not found\n")
+            return (
+                Reply(f"sha256:{name}\t{self.form}\n")
+                if name in self.images
+                else Reply(code=254, err="not found\n")
+            )
         told = {
             "sts": "123456789012\n",
             "ec2 describe-managed-prefix-lists": "pl-4fa04526\n",
@@ -156,6 +164,7 @@ REGISTRY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 STACKS = "aws cloudformation describe-stacks --stack-name atelier --query"
 CHECKS = [
     "docker version --format {{.Server.Version}}",
+    "docker buildx version",
     "aws sts get-caller-identity --query Account --output text",
     "aws ec2 describe-availability-zones --query AvailabilityZones[0].ZoneName --output text",
     "aws s3api get-bucket-location --bucket tools --query LocationConstraint --output text",
@@ -199,7 +208,7 @@ STATUS = f"{STACKS} Stacks[0].StackStatus --output text"
 
 
 def described(name: str) -> str:
-    query = "--query imageDetails[0].imageDigest --output text"
+    query = "--query imageDetails[0].[imageDigest,imageManifestMediaType] --output text"
     return f"aws ecr describe-images --repository-name atelier/{name} --image-ids imageTag=src-HASH {query}"
 
 
@@ -209,7 +218,8 @@ def of_each(built: bool) -> Iterator[str]:
         if built:
             yield f"docker image inspect {REGISTRY}/atelier/{name}:src-HASH"
             yield (
-                f"docker build --platform linux/amd64 --tag {REGISTRY}/atelier/{name}:src-HASH "
+                "docker buildx build --provenance=false --sbom=false --output type=docker "
+                f"--platform linux/amd64 --tag {REGISTRY}/atelier/{name}:src-HASH "
                 f"--file deployment/images/{name}.Dockerfile ."
             )
 
@@ -292,7 +302,7 @@ def test_what_was_interrupted_goes_on_where_it_was(deploy: Deployment) -> None:
     deploy.account.replies.clear()
     ended = deploy()
     assert ended.code == 0, ended.err
-    assert ended.lines("docker", "build") == [], "it is built already, here or in the registry"
+    assert ended.lines("docker", "buildx", "build") == [], "it is built already, here or in the registry"
     assert [words[-1].split("/")[-1].split(":")[0] for words in ended.lines("docker", "push")] == [
         "inference",
         "training",
@@ -305,12 +315,14 @@ def test_what_was_interrupted_goes_on_where_it_was(deploy: Deployment) -> None:
 def test_a_change_builds_what_it_concerns_and_nothing_else(deploy: Deployment, place: Path) -> None:
     assert deploy().code == 0
     (place / "webui" / "__init__.py").write_text("changed = True\n", encoding="utf-8")
-    built = [words[-2] for words in deploy().lines("docker", "build")]
+    built = [words[-2] for words in deploy().lines("docker", "buildx", "build")]
     assert built == ["deployment/images/webui.Dockerfile"]
     (place / "pyproject.toml").write_text("changed = true\n", encoding="utf-8")
-    assert len(deploy().lines("docker", "build")) == 5
-    with_arguments = deploy(BUILD_ARGS="BASE_WEIGHTS=yes").lines("docker", "build")
-    assert [words[4:6] for words in with_arguments] == [["--build-arg", "BASE_WEIGHTS=yes"]] * 5
+    assert len(deploy().lines("docker", "buildx", "build")) == 5
+    with_arguments = deploy(BUILD_ARGS="BASE_WEIGHTS=yes").lines("docker", "buildx", "build")
+    assert [words[words.index("--build-arg") :][:2] for words in with_arguments] == [
+        ["--build-arg", "BASE_WEIGHTS=yes"]
+    ] * 5
 
 
 @pytest.mark.long
@@ -362,7 +374,7 @@ def test_a_stack_that_cannot_go_on_is_told_with_the_way_out(
     ended = deploy()
     assert ended.code == 1
     assert words in ended.err and "The cluster has no room." in ended.err
-    assert not ended.lines("docker", "build")
+    assert not ended.lines("docker", "buildx", "build")
 
 
 @pytest.mark.long
@@ -378,6 +390,7 @@ def test_a_creation_that_fails_says_what_failed_and_that_it_may_be_run_again(dep
 def test_everything_that_is_missing_is_said_at_once(deploy: Deployment) -> None:
     deploy.account.replies |= {
         "docker version": Reply(code=1, err="Cannot connect to the Docker daemon.\n"),
+        "docker buildx": Reply(code=1, err="docker: 'buildx' is not a docker command.\n"),
         "s3api get-bucket-location": Reply("us-east-2\n"),
         "ec2 describe-availability-zones": Reply(code=254, err="\nOptInRequired\n"),
         "ec2 describe-managed-prefix-lists": Reply("None\n"),
@@ -387,6 +400,7 @@ def test_everything_that_is_missing_is_said_at_once(deploy: Deployment) -> None:
     assert ended.code == 1
     for words in (
         "Docker does not answer. Start it, and see that you may use it. It said: Cannot connect",
+        "Docker has no Buildx, which builds the images. Install its plugin",
         "The bucket tools is in us-east-2. Templates and code must be in eu-west-1",
         "The region eu-west-1 cannot be used by this account. It said: OptInRequired",
         "CloudFront's list of addresses (com.amazonaws.global.cloudfront.origin-facing) is not in eu-west-1",
@@ -395,7 +409,7 @@ def test_everything_that_is_missing_is_said_at_once(deploy: Deployment) -> None:
     assert "may start no ml.g4dn.xlarge for endpoints" in ended.out, (
         "which is a note: the studio starts all the same"
     )
-    assert ended.err.count("\n- ") == 4
+    assert ended.err.count("\n- ") == 5
     assert len(ended.commands) == len(CHECKS), "nothing was begun"
 
 
@@ -461,6 +475,61 @@ def test_a_name_of_ones_own_needs_no_cloudfront_and_is_kept_afterwards(deploy: D
     assert not any("describe-managed-prefix-lists" in words for words in again.commands)
 
 
+def test_who_leaves_cloudfront_for_a_certificate_gives_its_list_up(deploy: Deployment) -> None:
+    deploy.account.status = "UPDATE_COMPLETE"
+    asked = "cloudformation describe-stacks --stack-name atelier --query Stacks[0].Parameters"
+    deploy.account.replies |= {
+        f"{asked}[?ParameterKey=='CloudFrontPrefixList']": Reply("pl-4fa04526\n"),
+        f"{asked}[].ParameterKey": Reply("AlarmEmail\tCloudFrontPrefixList\tDomainName\tCertificateArn\n"),
+    }
+    ended = deploy(PARAMETERS=CERTIFIED)
+    assert ended.code == 0, ended.err
+    [update] = [words for words in ended.commands if "update-stack" in words]
+    assert [word for word in update if "CloudFrontPrefixList" in word] == [
+        "ParameterKey=CloudFrontPrefixList,ParameterValue="
+    ]
+    assert "ParameterKey=DomainName,ParameterValue=studio.example.com" in update
+
+
+OCI = "application/vnd.oci.image.index.v1+json"
+
+
+def test_an_image_in_a_form_that_sagemaker_refuses_is_told_and_never_deployed(deploy: Deployment) -> None:
+    deploy.account.form = OCI
+    for _ in range(2):
+        ended = deploy()
+        assert ended.code == 1
+        assert f"as {OCI}, which SageMaker refuses" in ended.err and "docker image rm" in ended.err
+        assert not any("update-stack" in words for words in ended.commands)
+    deploy.account.form = Account.form
+    assert deploy().code == 0
+
+
+@pytest.mark.parametrize("kind", ["s3", "github"])
+def test_the_pipeline_builds_the_same_form_and_looks_at_it(path: StandIns, tmp_path: Path, kind: str) -> None:
+    given = LARGE if kind == "s3" else CLOUDFRONT
+    spec = studio(given)["images"].resources()["Build"]["Properties"]["Source"]["BuildSpec"]
+    phases = yaml.safe_load(spec)["phases"]
+    script = tmp_path / "phases.sh"
+    script.write_text(
+        "\n".join(each for name in ("build", "post_build") for each in phases[name]["commands"])
+    )
+    variables = {"CODEBUILD_BUILD_SUCCEEDING": "1", "CODEBUILD_BUILD_NUMBER": "7", "REGISTRY": REGISTRY}
+    variables |= {"PREFIX": "atelier", "AWS_REGION": "eu-west-1"}
+    path.answer = lambda words: Reply(f"{Account.form}\n" if words[0] == "aws" else "")
+    ended = path.run(script, **variables)
+    assert ended.code == 0, ended.err
+    builds = ended.lines("docker", "buildx", "build")
+    assert len(builds) == len(ended.lines("docker", "push")) == len(NAMES)
+    assert all(
+        words[3:7] == ["--provenance=false", "--sbom=false", "--output", "type=docker"] for words in builds
+    )
+    path.answer = lambda words: Reply(f"{OCI}\n" if words[0] == "aws" else "")
+    refused = path.run(script, **variables)
+    assert (refused.code, len(refused.lines("docker", "push"))) == (1, 1)
+    assert f"The registry holds portal as {OCI}, which SageMaker refuses." in refused.out
+
+
 @pytest.mark.long
 def test_china_has_its_own_addresses_and_needs_a_name(deploy: Deployment) -> None:
     words = ("s3://tools", "cn-north-1", WORDS[2])
@@ -488,7 +557,7 @@ def test_a_dry_run_prints_every_command_line_and_runs_none(
         "aws --region eu-west-1 cloudformation update-stack",
         "aws --region eu-west-1 ecr get-login-password",
         "docker login --username AWS --password-stdin",
-        "docker build --platform linux/amd64",
+        "docker buildx build --provenance=false --sbom=false --output type=docker --platform linux/amd64",
         "docker push",
         "zip -q",
     ):

@@ -334,6 +334,7 @@ OTHERWISE_NAMED = {
 """Calls whose action has another name (Actions, resources, and condition keys for Amazon S3)."""
 ON_THE_WAY = {
     "sagemaker:AddTags": "creating with tags",
+    "sagemaker:UpdateEndpointWeightsAndCapacities": "registering a scalable target",
     "cloudwatch:TagResource": "an alarm with tags",
     "application-autoscaling:TagResource": "a scalable target with tags",
     "ecs:TagResource": "running a task with tags",
@@ -386,6 +387,12 @@ def granted() -> set[str]:
 def test_the_portals_role_may_everything_that_its_adapters_call() -> None:
     assert len(calls()) >= 25
     assert calls() <= granted(), sorted(calls() - granted())
+
+
+def test_what_registers_a_scalable_target_may_change_the_endpoints_own_instances() -> None:
+    (held,) = [each for each in allowed() if "sagemaker:UpdateEndpointWeightsAndCapacities" in each.actions]
+    assert held.where == "identity.PortalEndpoints" and "sagemaker:DescribeEndpoint" in held.actions
+    assert "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/atelier-*" in held.resources
 
 
 def test_the_portals_role_may_nothing_that_nothing_calls() -> None:
