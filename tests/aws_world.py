@@ -59,6 +59,7 @@ class Endpoint:
     turns: int = 1
     reason: str = ""
     becomes: str = "InService"
+    before: str = ""
     failed: str = ""
 
 
@@ -86,6 +87,8 @@ class World:
     )
     unable: str = ""
     """FailureReason of endpoints that are created from now on."""
+    takes_back: str = ""
+    """FailureReason of changes that are asked for from now on: what was there before comes back."""
 
     def __post_init__(self) -> None:
         self.bucket = Bucket(self.folder / "bucket")
@@ -153,6 +156,8 @@ class World:
             it.current = it.desired
             if it.status in ("Creating", "Updating"):
                 it.status, it.reason = it.becomes, it.failed
+                if it.before:
+                    it.config, it.before = it.before, ""
                 if it.status == "Failed":
                     it.current = 0
         variant = {
@@ -176,6 +181,7 @@ class World:
         new, old = (self.configs[each]["ProductionVariants"][0] for each in (EndpointConfigName, it.config))
         if new["InstanceType"] != old["InstanceType"] and self.targets:
             raise Refusal("ValidationException", "Deregister the variant as a scalable target first.")
+        it.before, it.failed = (it.config, self.takes_back) if self.takes_back else ("", "")
         it.config, it.status, it.turns = EndpointConfigName, "Updating", 1
         if not RetainAllVariantProperties:
             it.desired = new["InitialInstanceCount"]

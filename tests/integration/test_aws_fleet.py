@@ -194,6 +194,28 @@ def test_another_instance_type_is_given_while_nothing_scales_and_from_zero_with_
     assert len(cloud.world.targets) == 1
 
 
+def test_a_change_that_aws_took_back_is_not_asked_for_again_at_once(cloud: Cloud) -> None:
+    cloud.serve()
+    cloud.world.takes_back = "The primary container did not pass the ping health check."
+    before = cloud.world.endpoints["atelier-big"].config
+    for most, asked in (({"instance_type": "ml.g6.xlarge"}, 1), ({"instance_type": "ml.g5.xlarge"}, 2)):
+        cloud.fleet.update(changed(**most))
+        for _ in range(20):
+            status = cloud.look()
+        assert len(cloud.world.asked("UpdateEndpoint")) == asked
+        assert (status.state, cloud.world.endpoints["atelier-big"].config) == (
+            EndpointState.IN_SERVICE,
+            before,
+        )
+        assert "took the last change back" in status.reason and "/ping" in status.reason
+        assert len(cloud.world.targets) == 1, "what goes on scales"
+    cloud.world.takes_back = ""
+    status = cloud.until(lambda it: not it.reason)
+    assert len(cloud.world.asked("UpdateEndpoint")) == 3, "after a long while it is tried again"
+    assert cloud.world.endpoints["atelier-big"].config != before
+    assert len(cloud.world.configs) == len(cloud.world.models) == 1
+
+
 def test_a_quota_is_to_be_asked_for_and_capacity_is_waited_for(cloud: Cloud) -> None:
     told = "The account-level service limit 'ml.g5.2xlarge for endpoint usage' is 0 Instances"
     cloud.world.fail["CreateEndpoint"] = [Refusal("ResourceLimitExceeded", told)]

@@ -18,7 +18,7 @@ from portal.adapters.aws import failures, instances, service_quotas
 from portal.adapters.aws.calls import AsyncCalls, WaitingCalls, folders
 from portal.adapters.aws.names import Names
 from portal.adapters.aws.requests import Container, precisions, wanted
-from portal.adapters.aws.sagemaker import BROKEN, IN_TRANSITION, Endpoints, Seen
+from portal.adapters.aws.sagemaker import BROKEN, IN_TRANSITION, Endpoints, Seen, status_of
 from portal.adapters.aws.scaler import Scaler
 from portal.adapters.aws.telling import Telling
 from portal.aws_options import AwsOptions
@@ -288,6 +288,11 @@ class SageMakerFleet:
     def _keep_in_service(self, spec: EndpointSpec, kept: _Kept, seen: Seen) -> None:
         made = wanted(spec, self._names, self._options, self._container)
         config, model = made.config["EndpointConfigName"], made.model["ModelName"]
+        if seen.config == config:
+            kept.asked = ""
+        elif kept.asked == config:
+            self._taken_back(spec, kept, seen)
+            return
         if seen.config != config:
             if self._endpoints.instance_type(seen.config) != spec.instance_type:
                 # AWS changes the instance type only of what does not scale.
@@ -301,6 +306,19 @@ class SageMakerFleet:
             self._scaler.apply(spec, self._clock.now())
             self._endpoints.sweep(spec.name, (config, model))
             kept.scaled, kept.broken, kept.pause = spec, None, FIRST_PAUSE
+
+    def _taken_back(self, spec: EndpointSpec, kept: _Kept, seen: Seen) -> None:
+        """Let what was there before go on, and scale, and try the change again after the longest pause: the
+        same would fail again, until somebody asks for something else (`create`).
+        """
+        why = failures.explained(seen.reason, spec.instance_type, self._names.endpoint(spec.name))
+        minutes = f"{LONGEST_PAUSE / 60:.0f} minutes"
+        kept.failed = f"AWS took the last change back, and what was there before goes on. {why}"
+        kept.failed += f" Change its settings to try at once; the same is tried again in {minutes}."
+        kept.asked, kept.pause = "", LONGEST_PAUSE
+        self._later(kept)
+        if kept.scaled is None:
+            self._scaler.apply(spec, self._clock.now())
 
     def _unmake(self, name: str, kept: _Kept) -> None:
         """The next thing on the way to nothing."""
@@ -330,29 +348,13 @@ class SageMakerFleet:
             return EndpointStatus(state, reason=kept.failed, note=kept.note)
         kind = kept.spec.instance_type if kept.spec else "instance"
         told = failures.explained(seen.reason, kind, self._names.endpoint(name)) if seen.reason else ""
-        return status_of(seen, told or kept.failed, " ".join(filter(None, (kept.note, kept.short))))
+        # What serves may bear the reason of an older failure.
+        said = told or kept.failed if seen.status in BROKEN else kept.failed or told
+        return status_of(seen, said, " ".join(filter(None, (kept.note, kept.short))))
 
 
 def _custom(spec: EndpointSpec) -> bool:
     return EndpointKind(spec.kind).custom
-
-
-def status_of(seen: Seen, reason: str, note: str) -> EndpointStatus:
-    """SageMaker's status as a fleet's. `reason` is in words already."""
-    serving, leaving = min(seen.current, seen.desired), max(0, seen.current - seen.desired)
-    if seen.status in BROKEN:
-        return EndpointStatus(EndpointState.FAILED, 0, reason or f"SageMaker says {seen.status}.", note=note)
-    if seen.status == "Deleting":
-        return EndpointStatus(EndpointState.DELETING, 0, reason, note=note)
-    if seen.status == "Creating":
-        return EndpointStatus(EndpointState.CREATING, 0, reason, max(1, seen.desired), note=note)
-    if seen.status == "RollingBack":
-        note = f"The last change failed and AWS takes it back. {note}".strip()
-    if serving:
-        state = EndpointState.IN_SERVICE
-    else:
-        state = EndpointState.STARTING if seen.desired else EndpointState.ASLEEP
-    return EndpointStatus(state, serving, reason, seen.desired, leaving, note)
 
 
 def check(spec: EndpointSpec, names: Names) -> None:

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from portal.adapters.aws import failures
 from portal.adapters.aws.names import VARIANT, Names
 from portal.adapters.aws.requests import Wanted
+from portal.services.ports import EndpointState, EndpointStatus
 
 IN_TRANSITION = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
 """Statuses in which an endpoint can be neither changed nor deleted."""
@@ -28,6 +29,24 @@ class Seen:
     current: int
     desired: int
     reason: str
+
+
+def status_of(seen: Seen, reason: str, note: str) -> EndpointStatus:
+    """SageMaker's status as a fleet's. `reason` is in words already."""
+    serving, leaving = min(seen.current, seen.desired), max(0, seen.current - seen.desired)
+    if seen.status in BROKEN:
+        return EndpointStatus(EndpointState.FAILED, 0, reason or f"SageMaker says {seen.status}.", note=note)
+    if seen.status == "Deleting":
+        return EndpointStatus(EndpointState.DELETING, 0, reason, note=note)
+    if seen.status == "Creating":
+        return EndpointStatus(EndpointState.CREATING, 0, reason, max(1, seen.desired), note=note)
+    if seen.status == "RollingBack":
+        note = f"The last change failed and AWS takes it back. {note}".strip()
+    if serving:
+        state = EndpointState.IN_SERVICE
+    else:
+        state = EndpointState.STARTING if seen.desired else EndpointState.ASLEEP
+    return EndpointStatus(state, serving, reason, seen.desired, leaving, note)
 
 
 class Endpoints:
