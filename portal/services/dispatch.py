@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from atelier import logs
 from atelier.contract import keys, signing, understands
-from atelier.contract.errors import AtelierError, WorkReturned
+from atelier.contract.errors import AtelierError, StorageFailed, StorageFull, WorkReturned
 from atelier.contract.jobs import PartState
 from atelier.contract.parts import JobStamp, PartControl
 from atelier.storage.base import BlobStore
@@ -174,7 +174,7 @@ class Dispatcher:
             submission = Submission(claimed.endpoint, claimed.job, claimed.part, claimed.attempt, body)
             ticket = self._fleet.submit(submission)
         except AtelierError as error:
-            self._refused(claimed, error)
+            self._refused(claimed, _not_sent(error))
             return
         except Exception:
             log.exception("the part could not be sent to %s", claimed.endpoint)
@@ -190,6 +190,13 @@ class Dispatcher:
 
     def _refused(self, claimed: Claimed, error: AtelierError) -> None:
         self._completions.end(claimed.job, claimed.part, claimed.attempt, Ending(error=error))
+
+
+def _not_sent(error: AtelierError) -> AtelierError:
+    """Why a part could not be sent: a store that did not answer is not the work's fault."""
+    if isinstance(error, StorageFailed) and not isinstance(error, StorageFull):
+        return WorkReturned(f"The work could not be sent: {error.message}", detail=error.detail)
+    return error
 
 
 def _open(session: Session, part: Part, target: _Target, now: float) -> Claimed:

@@ -13,6 +13,7 @@ from atelier.contract import keys, signing
 from atelier.contract.errors import OutOfMemory, StorageFailed, WorkerUnavailable, WorkReturned
 from atelier.contract.jobs import JobState, PartState
 from atelier.contract.parts import InstanceState, PartControl, Task
+from atelier.storage.base import BlobStat
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.memory.clock import ManualClock
 from portal.domain.retry import LOSSES_IN_COMPANY, MAX_ATTEMPTS, MAX_LOSSES_ALONE, delay
@@ -253,6 +254,29 @@ def test_a_submission_the_fleet_refuses_comes_back_into_the_queue(studio: Studio
     assert studio.parts(job_id)[0].state == PartState.QUEUED
     studio.fleet.refusal = None
     studio.clock.advance(10.0)
+    studio.fleet.succeed(only(studio.turn()))
+    studio.turn()
+    assert studio.view(ann, job_id).state is JobState.SUCCEEDED
+
+
+def test_a_store_that_fails_while_work_is_sent_never_counts_as_the_works_failure(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, put = studio.user("ann"), studio.store.put
+    job_id = studio.submit(ann)
+
+    def away(key: str, data: bytes) -> BlobStat:
+        if key.startswith("jobs/"):
+            raise StorageFailed("The bucket did not answer.")
+        return put(key, data)
+
+    monkeypatch.setattr(studio.store, "put", away)
+    for _ in range(MAX_ATTEMPTS + 2):
+        assert studio.turn() == []
+        studio.clock.advance(100.0)
+    assert {each.outcome for each in studio.attempts(job_id)} == {"returned"}
+    assert "The bucket did not answer." in (studio.parts(job_id)[0].error or {})["message"]
+    monkeypatch.setattr(studio.store, "put", put)
     studio.fleet.succeed(only(studio.turn()))
     studio.turn()
     assert studio.view(ann, job_id).state is JobState.SUCCEEDED

@@ -34,6 +34,8 @@ BUSY = frozenset(
     }
 )
 """Codes after which the same call may go well a little later."""
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+"""Codes of credentials that have run out: the process's role gives new ones."""
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _MISSING = re.compile(r"could not find|does not exist|not found|no scalable target|no scaling policy", re.I)
 _TURN = re.compile(r"in-progress|in progress|cannot update|while.*(creating|updating)", re.I)
@@ -42,6 +44,11 @@ _TURN = re.compile(r"in-progress|in progress|cannot update|while.*(creating|upda
 def code_of(error: ClientError) -> str:
     """AWS's code of the failure."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    """HTTP's status of the answer; 0 where none is known."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def said(error: ClientError | BotoCoreError) -> str:
@@ -81,8 +88,13 @@ def translated(error: ClientError | BotoCoreError, doing: str) -> AtelierError:
     if isinstance(error, BotoCoreError):
         return WorkReturned(f"AWS could not be reached while {doing}: {told}. It is tried again.")
     code = code_of(error)
-    if code in BUSY:
+    if code in EXPIRED:
+        return WorkReturned(f"The portal's credentials ran out while {doing}: {told}. It is tried again.")
+    if code in BUSY or _status(error) == 429:
         return WorkReturned(f"AWS asks for patience while {doing}: {told}. It is tried again.")
+    if _status(error) >= 500:
+        # A balancer in front of the service answers without a body: the code is only the status then.
+        return WorkReturned(f"AWS failed while {doing} ({code}): {told}. It is tried again.")
     if code in _DENIED:
         return NotPermitted(
             f"The portal's role does not allow {doing}: {told}. Add the permission (docs/aws-endpoints.md)."
