@@ -15,6 +15,7 @@ import pytest
 
 from atelier.contract import keys
 from atelier.storage.s3 import Bucket, S3BlobStore
+from portal.adapters.aws import notices
 from portal.adapters.aws.inbox import SqsInbox
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.memory.clock import ManualClock
@@ -199,6 +200,28 @@ def test_what_is_no_end_of_our_work_is_removed_and_holds_nothing_up(
     assert message.completion == Completion("job", "part", 1)
     assert queue.left() == 0
     assert "a message was removed from the queue" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "retryable"),
+    [
+        ("ClientError: Received server error (503) from model. See the log.", "work_returned", True),
+        ("ClientError: Received client error (429) from model. See the log.", "work_returned", True),
+        ("ClientError: Received client error (403) from model. See the log.", "internal_error", False),
+        ("ClientError: Received client error (422) from model. See the log.", "internal_error", False),
+        ("ClientError: Received client error (499) from model. See the log.", "worker_unavailable", True),
+        ("ClientError: Received server error (500) from model. See the log.", "worker_unavailable", True),
+        ("ModelError: The container went away after 422 s.", "worker_unavailable", True),
+    ],
+)
+def test_what_a_worker_gave_back_or_refused_is_told_apart_from_one_that_was_lost(
+    reason: str, code: str, retryable: bool
+) -> None:
+    told = notice(LOCATION + keys.invocation("job", "part", 1), reason)
+    completion = notices.read(json.dumps(told), LOCATION).completion
+    assert completion is not None and completion.error is not None
+    assert (completion.error["code"], completion.error["retryable"]) == (code, retryable)
+    assert reason in completion.error["message"]
 
 
 def test_the_end_of_this_processs_own_call_comes_at_once_beside_the_queues(queue: Queue) -> None:

@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from atelier.contract import keys
-from atelier.contract.errors import WorkerUnavailable
+from atelier.contract.errors import AtelierError, InternalError, WorkerUnavailable, WorkReturned
 from portal.services.ports import Completion
 
 _INPUT = re.compile(r"jobs/([^/]+)/([^/]+)/([0-9]{1,9})/[^/]+\Z")
+_STATUS = re.compile(r"\berror \(([45][0-9]{2})\)")
+"""How SageMaker tells the status of a worker's answer: "Received client error (422) from model"."""
+BROKEN_OFF = (408, 499)
+"""Statuses by which a worker says that it never had the whole request: no refusal of the work."""
 _LONGEST_REASON = 500
 
 
@@ -82,4 +86,20 @@ def _failure(told: dict[str, Any]) -> dict[str, Any]:
     counts more; what is said here is of those that could not.
     """
     reason = " ".join(str(told.get("failureReason") or "SageMaker does not say why").split())
-    return WorkerUnavailable(f"The endpoint did not finish the work: {reason[:_LONGEST_REASON]}").body()
+    return _of_status(reason[:_LONGEST_REASON]).body()
+
+
+def _of_status(reason: str) -> AtelierError:
+    """The error by the status that the worker answered with. One that starts, drains or is full gives the
+    work back (503, 429); what it refuses, it would refuse again.
+    """
+    found = _STATUS.search(reason)
+    status = int(found[1]) if found else 0
+    if status in (429, 503):
+        return WorkReturned(f"The endpoint gave the work back: {reason}")
+    if 400 <= status < 500 and status not in BROKEN_OFF:
+        return InternalError(
+            f"The worker refused the work, and would again: {reason} An administrator finds the reason in "
+            "the endpoint's log (CloudWatch, /aws/sagemaker/Endpoints)."
+        )
+    return WorkerUnavailable(f"The endpoint did not finish the work: {reason}")
