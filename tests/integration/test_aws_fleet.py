@@ -388,6 +388,20 @@ def test_the_demand_is_published_with_each_change_and_every_few_seconds(cloud: C
     assert cloud.world.metrics[-2]["Value"] == 5, "a demand that could not be told is told again"
 
 
+def test_a_new_leader_that_has_not_seen_an_endpoint_yet_tells_no_number_of_it(cloud: Cloud) -> None:
+    cloud.serve()
+    another = cloud.another()
+    cloud.world.fail["DescribeEndpoint"] = [Refusal("ThrottlingException", "Rate exceeded")]
+    another.create(SPEC)
+    cloud.world.metrics.clear()
+    another.demand("big", 3)
+    assert cloud.world.metrics == []
+    cloud.world.clock.advance(60.0)
+    another.describe("big")
+    another.demand("big", 3)
+    assert [each["Value"] for each in cloud.world.metrics] == [3, 1]
+
+
 def test_workers_figures_are_published_once_a_minute(cloud: Cloud) -> None:
     cloud.serve()
     cloud.world.metrics.clear()

@@ -155,8 +155,10 @@ class SageMakerFleet:
         """See Fleet. Published for the alarms, with the number of instances there are to be."""
         kept = self._of(name)
         with kept.lock:
+            if kept.seen is None:
+                return  # not looked at yet: a number that is not known must not move its instances
             # What is still being made has not been idle yet: with no instances nothing counts as too many.
-            capacity = kept.seen.desired if kept.seen and kept.seen.status != "Creating" else 0
+            capacity = kept.seen.desired if kept.seen.status != "Creating" else 0
             value = (parts, capacity)
             passed = self._clock.monotonic() - kept.told
             if value == kept.demand and passed < (TELL_SECONDS if parts else QUIET_SECONDS):
