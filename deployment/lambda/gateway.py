@@ -37,6 +37,8 @@ ANSWER_BYTES = 4 * 2**20
 CHUNK = 64 * 1024
 PATHS = ("/inference", "/train", "/api/v1", "/sdapi", "/controlnet", "/internal", "/files")
 """What programs may reach, and everything below it: never pages, logins by form, or cookies."""
+QUERY = "/?%:@!$&'()*+,;=~-._[]|"
+"""What of a query is passed on as it is; the rest is quoted, as UTF-8."""
 ASKED = ("accept", "authorization", "content-type", "idempotency-key", "if-none-match", "user-agent")
 """Headers of a request that are passed on."""
 ANSWERED = (
@@ -99,7 +101,7 @@ def _passed_on(event: Mapping[str, Any], path: str, request_id: str, until: floa
             "invalid_request",
             "The gateway carries no streams of events. Ask for the job itself instead.",
         )
-    body, query = _body(event), str(event.get("rawQueryString", ""))
+    body, query = _body(event), quote(str(event.get("rawQueryString", "")), safe=QUERY)
     headers = _headers(event, request_id)
     line = _connection(max(0.1, until - time.monotonic()))
     try:
@@ -107,6 +109,10 @@ def _passed_on(event: Mapping[str, Any], path: str, request_id: str, until: floa
         line.request(_method(event), f"{target}?{query}" if query else target, body or None, headers)
         answer = line.getresponse()
         return _answer(answer, _read(line, answer, until))
+    except ValueError as error:  # a header beyond Latin-1, or with a line's end in it
+        raise Refused(
+            422, "invalid_request", "A header of this request has characters that no header may have."
+        ) from error
     except TimeoutError as error:
         raise _too_slow(event) from error
     except (OSError, http.client.HTTPException) as error:

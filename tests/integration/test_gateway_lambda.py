@@ -298,6 +298,14 @@ def test_nothing_of_a_callers_is_logged(ahead: Served, caplog: pytest.LogCapture
     assert "secret wish" not in said and WHO["authorization"].split()[1] not in said
 
 
+def test_characters_beyond_latin_1_are_refused_in_a_header_and_quoted_in_a_query(ahead: Served) -> None:
+    status, _, told = asked("GET", "/api/v1/jobs", user_agent="a browser \u2713", **WHO)
+    assert (status, told["error"]["code"]) == (422, "invalid_request")
+    assert "characters" in told["error"]["message"]
+    status, _, told = asked("GET", "/controlnet/version?x=\u2713 y%20z", **WHO)
+    assert status == 200, told
+
+
 def test_it_is_one_file_of_the_standard_library_and_speaks_as_the_portal_does() -> None:
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     named = {each.names[0].name for each in ast.walk(tree) if isinstance(each, ast.Import)}
