@@ -89,7 +89,7 @@ def parse(text: str, hub: str = HUB) -> Source:
         page = text.removeprefix(hub.rstrip("/")) if text.startswith(f"{hub.rstrip('/')}/") else ""
         found = _PAGE.match(page.partition("?")[0])
         if found is not None and found[1].split("/")[0] not in ("api", "datasets", "spaces"):
-            return HubSource(found[1], unquote(found[2] or ""), _file(unquote(found[3] or "")))
+            return _of_a_page(HubSource(found[1], unquote(found[2] or ""), _file(unquote(found[3] or ""))))
         return WebSource(text)
     raise InvalidRequest(f"{text[:80]!r} is no source of a model. Give {FORMS}.")
 
@@ -102,6 +102,23 @@ def _of_the_hub(text: str) -> HubSource:
             "where they are needed."
         )
     return HubSource(found[1], found[2] or "", _file(found[3] or ""))
+
+
+def _of_a_page(found: HubSource) -> HubSource:
+    """What a page's address names, if it can be written as a source: one is kept and told as that. Raises
+    InvalidRequest, as for the revision refs/pr/1, whose slash begins a file in it.
+    """
+    try:
+        same = parse(str(found)) == found
+    except InvalidRequest:
+        same = False
+    if not same:
+        raise InvalidRequest(
+            f"The revision {found.revision[:80]!r} with the file {found.file[:80]!r} cannot be told apart "
+            "once written down. Give hf:organisation/repository@REVISION/FILE with a branch or tag without a "
+            "slash, or the commit's digits."
+        )
+    return found
 
 
 def _file(path: str) -> str:

@@ -44,6 +44,16 @@ def test_what_is_no_source_is_told_so(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["tree/refs%2Fpr%2F1", "blob/refs%2Fpr%2F1/c.pt", "resolve/a%40b/c.pt", "tree/%2e%2e", "tree/a%20b",
+     "tree/a%00", "blob/main/c%E2%80%83"],
+)  # fmt: skip
+def test_a_page_whose_revision_would_be_read_as_another_is_refused(path: str) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be told apart"):
+        parse(f"https://huggingface.co/o/r/{path}")
+
+
 def test_a_file_is_called_by_its_last_word() -> None:
     names = (
         "hf:a/b/c/d.ckpt",
@@ -63,5 +73,6 @@ def test_any_text_is_a_source_or_none(text: str, beginning: str) -> None:
         found = parse(beginning + text)
     except InvalidRequest:
         return
+    assert parse(str(found)) == found
     if isinstance(found, HubSource):
         assert ".." not in found.file.split("/") and not found.file.startswith("/")
