@@ -212,6 +212,21 @@ def test_hours_have_numbers_of_their_own(tmp_path: Path) -> None:
     assert governed.world.actions == {}
 
 
+def test_hours_that_follow_one_another_do_not_end_where_the_next_begin(governed: Governed) -> None:
+    for text, crons in (
+        ("sat-sun 00:00-24:00 UTC 1", {"0-on": "0 0 ? * SAT,SUN", "0-off": "0 0 ? * MON"}),
+        ("mon-sun 00:00-24:00 UTC 1", {"0-on": "0 0 ? * MON,TUE,WED,THU,FRI,SAT,SUN"}),
+        (
+            "mon 08:00-12:00 UTC 1; mon 12:00-18:00 UTC 2",
+            {"0-on": "0 8 ? * MON", "1-on": "0 12 ? * MON", "1-off": "0 18 ? * MON"},
+        ),
+    ):
+        governed.cloud.fleet.update(changed(target=4, max_instances=4, schedule=text))
+        assert {name: each["Schedule"] for name, each in governed.world.actions.items()} == {
+            f"atelier-big-{name}": f"cron({cron} *)" for name, cron in crons.items()
+        }
+
+
 @pytest.mark.parametrize("idle", [5.0, 600.0, DAY, DAY + 1, 7 * DAY])
 @pytest.mark.parametrize("metric", ["demand", "backlog"])
 def test_no_alarm_looks_back_further_than_cloudwatch_does(idle: float, metric: str) -> None:

@@ -100,15 +100,22 @@ class Scaler:
                     raise
 
     def _keep_hours(self, spec: EndpointSpec) -> None:
-        """Two scheduled actions for each of the hours: their begin and their end."""
+        """Two scheduled actions for each of the hours: their begin and their end. No end where others begin,
+        or the same anew: AWS does not say which of two at the same minute comes last.
+        """
         kept = set()
-        for number, hours in enumerate(schedule.parse(spec.schedule)):
+        found = schedule.parse(spec.schedule)
+        begins = {(day, each.start) for each in found for day in each.days}
+        for number, hours in enumerate(found):
+            ends = tuple(day for day in hours.ends_on if (day, hours.end) not in begins)
             high = max(hours.low, spec.max_instances if hours.high is None else hours.high)
             turns = (
                 ("on", hours.days, hours.start, hours.low, high),
-                ("off", hours.ends_on, hours.end, spec.min_instances, spec.max_instances),
+                ("off", ends, hours.end, spec.min_instances, spec.max_instances),
             )
             for what, days, minute, low, most in turns:
+                if not days:
+                    continue
                 called = f"{self._names.endpoint(spec.name)}-{number}-{what}"
                 kept.add(called)
                 self._autoscaling.put_scheduled_action(
