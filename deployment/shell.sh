@@ -78,7 +78,7 @@ read_arguments() {
   REGION=$2
   AWS=(aws --region "$REGION")
   [ "$3" = "$NAME" ] || refuse "$usage" "The third argument names what is deployed: $NAME is all there is, not '$3'."
-  [[ $PREFIX =~ ^[a-z](-?[a-z0-9]){0,23}$ ]] ||
+  [[ $PREFIX =~ ^[a-z](-?[a-z0-9]){0,23}$ && ${#PREFIX} -le 24 ]] ||
     refuse "$usage" "PREFIX is '$PREFIX'; it begins with a letter and has at most 24 of a-z, 0-9 and single dashes."
 }
 

@@ -46,6 +46,7 @@ DATABASE_UNIT=0.12 # an hour
 ONE_SECRET=0.40
 ONE_KEY=1.00
 ONE_ALARM=0.10
+QUICK_ALARM=0.30 # of an endpoint, looking every ten seconds
 # What a stack costs without work, as docs/aws-operations.md adds it up.
 STACK_HOUR=0.355
 
@@ -206,10 +207,11 @@ look_at_secrets() {
 }
 
 look_at_alarms() {
-  local name arn
+  local name arn price
   while read -r arn; do
     name=${arn##*:alarm:}
-    ! labelled cloudwatch list-tags-for-resource --resource-arn "$arn" || found alarm "$name" "\$$ONE_ALARM a month"
+    case $name in *-out | *-wake) price=$QUICK_ALARM ;; *) price=$ONE_ALARM ;; esac
+    ! labelled cloudwatch list-tags-for-resource --resource-arn "$arn" || found alarm "$name" "\$$price a month"
   done < <(rows cloudwatch describe-alarms --alarm-name-prefix "$PREFIX-" --query 'MetricAlarms[].[AlarmArn]' --output text)
 }
 

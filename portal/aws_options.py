@@ -23,6 +23,7 @@ class AwsOptions(BaseSettings):
     aws_prefix: str = Field(
         "atelier",
         pattern=r"^[a-z](-?[a-z0-9]){0,23}$",
+        max_length=24,
         description="What every name made in the account begins with.",
     )
     aws_inference_image: str | None = Field(

@@ -455,6 +455,7 @@ def test_variables_that_cannot_be_meant_are_refused_too(deploy: Deployment) -> N
     assert "no parameter DomianName" in deploy(PARAMETERS="DomianName=x").err
     assert "which is no NAME=VALUE" in deploy(PARAMETERS="DomainName").err
     assert "PREFIX is 'My_Studio'" in deploy(PREFIX="My_Studio").err
+    assert "at most 24 of a-z" in deploy(PREFIX="a" + "-b" * 12).err
     assert "DomainName and CertificateArn go together" in deploy(PARAMETERS="DomainName=a.example.com").err
 
 

@@ -165,6 +165,7 @@ def test_it_lists_everything_that_costs_with_what_it_costs(account: Account, pat
     assert words["atelier-portraits"] == "2 x ml.g5.xlarge, $2.82 an hour, $2055.68 a month"
     assert words["atelier-own"] == "2 x ml.c5.large, price not known"
     assert words["atelier/portal"] == "2.00 GB of images, $0.20 a month"
+    assert words["atelier-portraits-out"] == "$0.30 a month", "it looks every ten seconds"
     assert words["/atelier/portal"] == "2.00 GB, $0.06 a month"
     assert words["atelier-data-bucket-1x"] == "100.00 GB, $2.30 a month"
     assert words["atelier-data-snapshot-1"] == "12 GB, $0.25 a month"

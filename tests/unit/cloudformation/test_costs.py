@@ -43,7 +43,15 @@ def test_what_is_counted_is_what_is_made() -> None:
         for each in made["observability"].resources().values()
         if each["Type"] == "AWS::CloudWatch::Alarm"
     ]
-    assert counts["Alarms"] == str(len(alarms))
+    policies = [
+        each
+        for stack in made.values()
+        for each in stack.resources().values()
+        if each["Type"] == "AWS::ApplicationAutoScaling::ScalingPolicy"
+        and each["Properties"]["PolicyType"] == "TargetTrackingScaling"
+    ]
+    assert len(policies) == 2
+    assert counts["Alarms"] == str(len(alarms) + 2 * len(policies)), "each policy makes two of its own"
     secrets = [
         each
         for stack in studio(BARE).values()
@@ -51,6 +59,19 @@ def test_what_is_counted_is_what_is_made() -> None:
         if each["Type"] == "AWS::SecretsManager::Secret"
     ]
     assert len(secrets) + 3 == int(counts["Secrets (database, admin, header, three keys)"])
+
+
+def test_the_registry_forgets_no_image_that_has_a_tag() -> None:
+    for each in studio(CLOUDFRONT)["images"].resources().values():
+        if each["Type"] == "AWS::ECR::Repository":
+            (rule,) = json.loads(each["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+            assert rule["selection"]["tagStatus"] == "untagged"
+
+
+def test_cluster_and_database_are_as_a_new_account_and_a_pinned_version_need_them() -> None:
+    made = studio(CLOUDFRONT)
+    assert "CapacityProviders" not in made["network"].resources()["Cluster"]["Properties"]
+    assert made["data"].resources()["DatabaseWriter"]["Properties"]["AutoMinorVersionUpgrade"] is False
 
 
 def test_every_alarm_is_explained() -> None:

@@ -336,7 +336,6 @@ ON_THE_WAY = {
     "sagemaker:AddTags": "creating with tags",
     "sagemaker:UpdateEndpointWeightsAndCapacities": "registering a scalable target",
     "cloudwatch:TagResource": "an alarm with tags",
-    "application-autoscaling:TagResource": "a scalable target with tags",
     "ecs:TagResource": "running a task with tags",
     "secretsmanager:TagResource": "a secret with tags",
     "iam:PassRole": "creating a model, running a task",
