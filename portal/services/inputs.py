@@ -19,7 +19,7 @@ from atelier.storage.base import BlobStore
 from portal.services.callers import Caller
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP")
-MOST_PIXELS = 40_000_000
+MOST_PIXELS = 16 * 2**20
 _DECODING = threading.BoundedSemaphore(2)
 """So many pictures have their pixels in memory at once, whoever sends how many."""
 

@@ -109,6 +109,17 @@ def test_lines_stay_one_pixel_wide_where_a_map_is_enlarged() -> None:
     assert [int(count) for count in (made[60:68, :, 0] > 0).sum(axis=1)] == [2] * 8
 
 
+def test_colours_are_counted_by_all_three_channels() -> None:
+    """Pictures of a hundred colours, of which any two share a channel with others, keep their colours."""
+    made = np.zeros((20, 20, 3), np.uint8)
+    for place in range(100):
+        row, column = divmod(place, 10)
+        made[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = (row * 20, column * 20, (row + column) * 9)
+    enlarged = pictures.fitted(made, pictures.Size(40, 40), "Just Resize")
+    before = {tuple(each) for each in made.reshape(-1, 3).tolist()}
+    assert {tuple(each) for each in enlarged.reshape(-1, 3).tolist()} == before and len(before) == 100
+
+
 def test_areas_keep_their_colours_where_a_map_is_enlarged() -> None:
     areas = np.zeros((16, 16, 3), dtype=np.uint8)
     areas[:8, :8], areas[8:, :8], areas[:8, 8:] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
