@@ -312,6 +312,16 @@ def new_studio_url(request: pytest.FixtureRequest) -> Callable[[Path], str]:
     return emptied
 
 
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Any]:
+    """An AWS account played by moto on loopback (tests.moto_aws.Aws), with the bucket `studio`."""
+    from tests import moto_aws
+
+    with moto_aws.running() as account:
+        account.bucket()
+        yield account
+
+
 def _empty(url: str) -> None:
     """Take every row away, past the triggers that keep the audit trail."""
     import sqlalchemy

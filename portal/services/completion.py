@@ -285,44 +285,33 @@ def _stored(result: PartResult) -> list[str]:
 
 def _picture(part: Part, made: PictureResult, now: float) -> Picture:
     return Picture(
-        id=new_id(),
-        owner_id=part.owner_id,
-        job_id=part.job_id,
-        part_id=part.id,
+        **_of(part, made, now),
         index=part.first_index + made.index,
-        key=made.key,
-        sha256=made.sha256,
-        size=made.size,
-        width=made.width,
-        height=made.height,
         seed=str(made.seed),
         subseed=str(made.subseed),
         infotext=made.infotext,
         recipe_hash=made.recipe_hash,
         complete=made.complete,
-        created=now,
     )
 
 
 def _map(part: Part, index: int, made: MapResult, now: float) -> Picture:
     return Picture(
-        id=new_id(),
-        owner_id=part.owner_id,
-        job_id=part.job_id,
-        part_id=part.id,
+        **_of(part, made, now),
         index=index,
-        key=made.key,
-        sha256=made.sha256,
-        size=made.size,
-        width=made.width,
-        height=made.height,
         seed="0",
         subseed="0",
         infotext="",
         recipe_hash=part.recipe_hash,
         complete=True,
-        created=now,
     )
+
+
+def _of(part: Part, made: PictureResult | MapResult, now: float) -> dict[str, Any]:
+    """What every file of a part has in its row."""
+    file = {name: getattr(made, name) for name in ("key", "sha256", "size", "width", "height")}
+    owned = {"owner_id": part.owner_id, "job_id": part.job_id, "part_id": part.id}
+    return {"id": new_id(), **owned, **file, "created": now}
 
 
 def _worked(timeline: dict[str, float]) -> float:

@@ -98,8 +98,9 @@ class ImportWish:
 
 @dataclass(frozen=True)
 class ImportView:
-    """An import as its asker sees it. `done` and `total` in bytes, times in unix seconds; `error` is an error
-    body.
+    """An import. `phase` is what its task does (looking, fetching, converting, hashing, storing), `done` and
+    `total` its bytes, `attempt` which try it is; `error` why it failed, or why it is tried again; `model` the
+    title of the model that came of it, `revision` the repository's commit. Times in unix seconds.
     """
 
     id: str

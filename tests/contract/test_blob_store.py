@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,7 @@ from atelier.storage.base import BlobStore, checked_key
 from atelier.storage.filesystem import FilesystemBlobStore
 from atelier.storage.opening import open_store
 from atelier.storage.s3 import Bucket, S3BlobStore
-from tests import moto_aws
 from tests.moto_aws import Aws
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        account.bucket()
-        yield account
 
 
 @pytest.fixture(params=["files", "s3"])

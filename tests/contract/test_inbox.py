@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from portal.adapters.aws.inbox import SqsInbox
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.memory.clock import ManualClock
 from portal.services.ports import Completion, Inbox, Message
-from tests import moto_aws
 from tests.moto_aws import Aws
 from tests.waiting import eventually
 
@@ -90,13 +89,6 @@ class Ground:
 
     inbox: Inbox
     tell: Callable[[Completion], None]
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        account.bucket()
-        yield account
 
 
 @pytest.fixture(params=["local", "sqs", "sqs-enveloped"])

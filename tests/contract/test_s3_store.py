@@ -24,17 +24,9 @@ from atelier.storage.opening import open_store, with_options
 from atelier.storage.s3 import Bucket, S3BlobStore
 from atelier.storage.s3_failures import readable
 from portal.settings import load
-from tests import moto_aws
 from tests.moto_aws import Aws
 
 MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        account.bucket()
-        yield account
 
 
 @pytest.fixture

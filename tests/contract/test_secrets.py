@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,17 +13,10 @@ from atelier.contract.errors import StorageFailed
 from portal.adapters.aws.secrets import AwsSecrets
 from portal.adapters.local.secrets import FileSecrets
 from portal.services.ports import Secrets
-from tests import moto_aws
 from tests.moto_aws import Aws
 
 Another = Callable[[], Secrets]
 """Makes the secrets of another process of the same deployment."""
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        yield account
 
 
 @pytest.fixture(params=["files", "aws"])

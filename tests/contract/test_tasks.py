@@ -30,7 +30,6 @@ from portal.adapters.memory.clock import ManualClock
 from portal.aws_options import AwsOptions
 from portal.services.orphans import AGE_SECONDS
 from portal.services.ports import TaskAction, Tasks, TaskSpec, TaskState, TaskStatus
-from tests import moto_aws
 from tests.fargate import Fargate
 from tests.moto_aws import Aws
 from tests.pickling import program, tensor, text, zipped
@@ -45,13 +44,6 @@ class Ground:
 
     tasks: Tasks
     store: BlobStore
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        account.bucket()
-        yield account
 
 
 @pytest.fixture(params=["local", "fargate"])

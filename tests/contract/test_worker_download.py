@@ -8,7 +8,6 @@ import hashlib
 import os
 import random
 import uuid
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from atelier.contract.errors import ModelUnusable, StorageFailed
 from atelier.contract.models import ModelRef
 from atelier.modelfile import reference
 from atelier.storage.s3 import Bucket, S3BlobStore
-from tests import moto_aws
 from tests.contract.worker_doubles import a_checkpoint
 from tests.moto_aws import Aws
 from workers.engine import ModelFile
@@ -30,13 +28,6 @@ from workers.engine.loader.checkpoint import read_checkpoint
 from workers.runtime import download
 from workers.runtime.download import fetch
 from workers.runtime.model_cache import ModelCache
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        account.bucket()
-        yield account
 
 
 @pytest.fixture

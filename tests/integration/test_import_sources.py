@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from portal.services.ports import TaskAction, TaskSpec
 from portal.services.sealing import seal
 from tests.integration.test_model_import import diffusers_folder
 from tests.lora_bytes import LORA, OTHER, PICKLED
-from tests.moto_aws import Aws, running
+from tests.moto_aws import Aws
 from tests.pickling import program, zipped
 from tests.sites import Site, file, publish, status
 from workers.tasks import importing, orders
@@ -66,14 +65,6 @@ class Here:
         found = self.store.local_path(keys.model(outcome.blob_sha256))
         assert found is not None
         return found
-
-
-@pytest.fixture(scope="module")
-def sites() -> Iterator[tuple[Site, Site]]:
-    made = Site(), Site()
-    yield made
-    for each in made:
-        each.close()
 
 
 @pytest.fixture
@@ -248,12 +239,6 @@ def test_a_site_may_name_its_file_and_nothing_else_by_that(here: Here, told: str
     assert (
         here(here.web.put("/download/7.safetensors", file(LORA, Content_Disposition=told))).filename == called
     )
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with running() as made:
-        yield made
 
 
 def test_an_object_of_a_bucket_is_imported_and_verified(here: Here, aws: Aws) -> None:

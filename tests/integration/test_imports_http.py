@@ -64,14 +64,6 @@ class Desk:
         return answer.text
 
 
-@pytest.fixture(scope="module")
-def sites() -> Iterator[tuple[Site, Site]]:
-    made = Site(), Site()
-    yield made
-    for each in made:
-        each.close()
-
-
 @pytest.fixture
 def desk(tmp_path: Path, sites: tuple[Site, Site]) -> Iterator[Desk]:
     studio = Importing(f"sqlite:///{tmp_path / 'atelier.db'}", tmp_path / "data", sites[0])

@@ -26,16 +26,8 @@ from portal.app import create_app
 from portal.services import audit, files
 from portal.services.model_uploads import Announced, Uploads
 from portal.services.models import ModelFile
-from tests import moto_aws
 from tests.jobs_studio import PASSWORD, Studio
 from tests.moto_aws import Aws
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Aws]:
-    with moto_aws.running() as account:
-        account.bucket()
-        yield account
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ import time
 from collections.abc import Sequence
 
 import torch
-from pydantic import ValidationError
 
 from atelier import logs, redaction
-from atelier.contract.errors import AtelierError
 from atelier.contract.models import ModelKind, ModelRef
 from atelier.contract.parts import InstanceState
 from atelier.picturefile import ENGINE_NAME
@@ -32,6 +30,7 @@ from workers.runtime.model_cache import ModelCache
 from workers.runtime.server import Gate, serve
 from workers.runtime.settings import ComputeSettings, WorkerSettings
 from workers.runtime.side_thread import SideThread
+from workers.runtime.start import begun
 
 _CLOSE_SECONDS = 2.0
 _INTO_MEMORY = (ModelKind.CHECKPOINT, ModelKind.VAE)
@@ -51,23 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="serve is what SageMaker passes; accelerations says what can be used here",
     )
     command = parser.parse_args(arguments).command
-    try:
-        if command == "accelerations":
-            compute = ComputeSettings()
-            sys.stdout.write(accelerations.report(compute.attention, *placement(compute)) + "\n")
-            return 0
-        exit_with_parent()
-        settings = WorkerSettings().with_secrets()  # what is required comes from the environment
-        logs.configure("worker", settings.log_level, settings.log_format)
-        redaction.hide(settings.token, settings.signing_key.decode())
-        log.info("%s: %s", ENGINE_NAME, settings.redacted())
-        return 0 if run(settings) else 1
-    except ValidationError as error:
-        faults = "\n".join(f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        sys.stderr.write(f"The worker's settings cannot be used:\n{faults}\n")
-    except AtelierError as error:
-        sys.stderr.write(f"{error.message}\n")
-    return 2
+    return begun(_accelerations if command == "accelerations" else _serve)
+
+
+def _accelerations() -> int:
+    compute = ComputeSettings()
+    sys.stdout.write(accelerations.report(compute.attention, *placement(compute)) + "\n")
+    return 0
+
+
+def _serve() -> int:
+    exit_with_parent()
+    settings = WorkerSettings().with_secrets()  # what is required comes from the environment
+    logs.configure("worker", settings.log_level, settings.log_format)
+    redaction.hide(settings.token, settings.signing_key.decode())
+    log.info("%s: %s", ENGINE_NAME, settings.redacted())
+    return 0 if run(settings) else 1
 
 
 def run(settings: WorkerSettings) -> bool:

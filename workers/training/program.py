@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
 from atelier import logs, redaction
-from atelier.contract.errors import AtelierError
 from atelier.processes import exit_with_parent
 from workers.runtime.settings import WorkerSettings
+from workers.runtime.start import begun
 from workers.training import endpoint, job
 
 
@@ -24,14 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "train":
         logs.configure("training", "info")
         return job.run()
-    try:
-        settings = WorkerSettings()  # what is required comes from the environment
-        logs.configure("training", settings.log_level, settings.log_format)
-        redaction.hide(settings.token)
-        return 0 if endpoint.answer(settings) else 1
-    except ValidationError as error:
-        faults = "\n".join(f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        sys.stderr.write(f"The worker's settings cannot be used:\n{faults}\n")
-    except AtelierError as error:
-        sys.stderr.write(f"{error.message}\n")
-    return 2
+    return begun(_serve)
+
+
+def _serve() -> int:
+    settings = WorkerSettings()  # what is required comes from the environment
+    logs.configure("training", settings.log_level, settings.log_format)
+    redaction.hide(settings.token)
+    return 0 if endpoint.answer(settings) else 1

@@ -6,21 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from atelier.contract.errors import NotFound, WorkerUnavailable
+from atelier.contract.errors import WorkerUnavailable
 from portal.adapters.local import machine
-from portal.adapters.local.fleet import NO_CUSTOM, check
+from portal.adapters.local.custom import NoCustomEndpoints
+from portal.adapters.local.fleet import check
 from portal.services.ports import (
     EndpointSpec,
     EndpointState,
     EndpointStatus,
     InstanceType,
-    Outcome,
     Submission,
     TicketState,
 )
 
 
-class DeferredFleet:
+class DeferredFleet(NoCustomEndpoints):
     """Fleet of a command or of a portal that only answers requests. `offers` and `check` are those of the
     fleet that the dispatcher has, by default one on this machine.
     """
@@ -67,18 +67,6 @@ class DeferredFleet:
     def poll(self, ticket: str) -> TicketState:
         """Never heard of."""
         return TicketState.UNKNOWN
-
-    def ask(self, name: str, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """See Fleet. There are no custom endpoints on one machine."""
-        raise WorkerUnavailable(NO_CUSTOM)
-
-    def leave(self, name: str, key: str, content_type: str) -> str:
-        """See Fleet. There are no custom endpoints on one machine."""
-        raise WorkerUnavailable(NO_CUSTOM)
-
-    def outcome(self, ticket: str) -> Outcome | None:
-        """See Fleet. There are no custom endpoints on one machine."""
-        raise NotFound("There is no such call.")
 
     def close(self) -> None:
         """There is nothing to let go of."""

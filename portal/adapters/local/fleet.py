@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx
 
 from atelier import logs
-from atelier.contract.errors import InvalidRequest, NotFound, WorkerUnavailable, WorkReturned
+from atelier.contract.errors import InvalidRequest, WorkerUnavailable, WorkReturned
 from portal.adapters.local.crew import Crew
+from portal.adapters.local.custom import NoCustomEndpoints
 from portal.adapters.local.inbox import QueueInbox
 from portal.adapters.local.machine import offers
 from portal.adapters.local.worker_process import Launch
@@ -29,7 +30,6 @@ from portal.services.ports import (
     EndpointStatus,
     InstanceType,
     Metric,
-    Outcome,
     Submission,
     TicketState,
 )
@@ -37,10 +37,9 @@ from portal.services.ports import (
 log = logging.getLogger(__name__)
 
 REMEMBERED_TICKETS = 10_000
-NO_CUSTOM = "Only a process that runs endpoints on AWS can call a custom one."
 
 
-class LocalFleet:
+class LocalFleet(NoCustomEndpoints):
     """Fleet on this machine: for each endpoint as many worker processes as its demand asks for, between its
     least and its most, restarted when they die. `now` gives seconds of a clock that only goes forward.
     """
@@ -139,18 +138,6 @@ class LocalFleet:
         """See Fleet. Tickets of another run of the portal are unknown: its workers died with it."""
         with self._lock:
             return self._tickets.get(ticket, TicketState.UNKNOWN)
-
-    def ask(self, name: str, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """See Fleet. There are no custom endpoints on one machine."""
-        raise WorkerUnavailable(NO_CUSTOM)
-
-    def leave(self, name: str, key: str, content_type: str) -> str:
-        """See Fleet. There are no custom endpoints on one machine."""
-        raise WorkerUnavailable(NO_CUSTOM)
-
-    def outcome(self, ticket: str) -> Outcome | None:
-        """See Fleet. There are no custom endpoints on one machine."""
-        raise NotFound("There is no such call.")
 
     def close(self) -> None:
         """Stop every worker."""

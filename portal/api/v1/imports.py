@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -14,7 +14,6 @@ from atelier.contract.models import ModelKind
 from portal.api.arrival import arrived
 from portal.api.schema import also
 from portal.api.security import Caller, require, services_of
-from portal.domain.imports import ImportState
 from portal.services.container import Services
 from portal.services.imports import ImportView, ImportWish
 from portal.services.source_tokens import TokenView
@@ -45,37 +44,6 @@ class ImportBody(BaseModel):
     def wish(self) -> ImportWish:
         """What the services are asked for."""
         return ImportWish(**self.model_dump())
-
-
-class ImportOut(BaseModel):
-    """An import. `phase` is what its task does (looking, fetching, converting, hashing, storing), `done` and
-    `total` its bytes, `attempt` which try it is; `error` why it failed, or why it is tried again; `model` the
-    title of the model that came of it, `revision` the repository's commit. Times in unix seconds.
-    """
-
-    id: str
-    source: str
-    kind: ModelKind
-    name: str
-    own: bool
-    asker: str
-    endpoint: str
-    state: ImportState
-    phase: str
-    done: int
-    total: int | None
-    attempt: int
-    error: dict[str, Any] | None
-    model: str
-    revision: str
-    created: float
-    started: float | None
-    ended: float | None
-
-    @classmethod
-    def of(cls, view: ImportView) -> Self:
-        """The view as JSON."""
-        return cls(**vars(view))
 
 
 class ImportAction(StrEnum):
@@ -122,36 +90,36 @@ class TokenOut(BaseModel):
         return cls(**vars(view))
 
 
-@router.post("/imports", status_code=202, response_model=ImportOut, responses=also(404, 409, 429))
+@router.post("/imports", status_code=202, response_model=ImportView, responses=also(404, 409, 429))
 def import_model(
     body: ImportBody, request: Request, response: Response, caller: Owner, services: ServicesOf
-) -> ImportOut:
+) -> ImportView:
     """Import a model by its source: a task fetches, verifies, converts and stores it. The same import that is
     under way already is that one.
     """
     view = services.work.imports.ask(caller, body.wish, arrived(request).origin)
     response.headers["Location"] = f"/api/v1/models/imports/{view.id}"
-    return ImportOut.of(view)
+    return view
 
 
-@router.get("/imports", response_model=list[ImportOut])
-def imports(caller: Owner, services: ServicesOf) -> list[ImportOut]:
+@router.get("/imports", response_model=list[ImportView])
+def imports(caller: Owner, services: ServicesOf) -> list[ImportView]:
     """The caller's imports, everybody's for who looks after models; the newest first, at most 100."""
-    return [ImportOut.of(view) for view in services.work.imports.listed(caller)]
+    return services.work.imports.listed(caller)
 
 
-@router.get("/imports/{import_id}", response_model=ImportOut)
-def one_import(import_id: str, caller: Owner, services: ServicesOf) -> ImportOut:
+@router.get("/imports/{import_id}", response_model=ImportView)
+def one_import(import_id: str, caller: Owner, services: ServicesOf) -> ImportView:
     """How far an import is."""
-    return ImportOut.of(services.work.imports.get(caller, import_id))
+    return services.work.imports.get(caller, import_id)
 
 
-@router.post("/imports/{import_id}/actions", response_model=ImportOut, responses=also(409))
-def act_on_import(import_id: str, body: ImportActionBody, caller: Owner, services: ServicesOf) -> ImportOut:
+@router.post("/imports/{import_id}/actions", response_model=ImportView, responses=also(409))
+def act_on_import(import_id: str, body: ImportActionBody, caller: Owner, services: ServicesOf) -> ImportView:
     """Cancel an import, or begin it again."""
     kept = services.work.imports
     act = kept.cancel if body.action is ImportAction.CANCEL else kept.retry
-    return ImportOut.of(act(caller, import_id))
+    return act(caller, import_id)
 
 
 @router.get("/tokens", response_model=list[TokenOut])
